@@ -1,0 +1,491 @@
+//! Pure state machine of one pending request: `pending → deciding → delivered → resolved`, or
+//! `expired` from any state before `resolved`.
+//!
+//! The first decision claims the request; every later one is told what was decided. A request
+//! belongs to the child process that asked: when that process, its turn or the manager goes, the
+//! request expires and is never answered into another process.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::ids::{Incarnation, RequestId, ThreadId};
+use crate::rpc::RpcId;
+use crate::wire::{ApprovalDecision, ApprovalScope};
+
+/// What kind of answer a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestKind {
+    /// A command wants to run.
+    CommandApproval,
+    /// Files want to be changed.
+    FileChangeApproval,
+    /// `execCommandApproval` of old runtimes.
+    LegacyCommandApproval,
+    /// `applyPatchApproval` of old runtimes.
+    LegacyPatchApproval,
+    /// The agent asks questions.
+    ToolInput,
+    /// The agent calls a tool of the client.
+    ToolCall,
+}
+
+/// The three lists that requests are shown in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RequestFamily {
+    /// Approvals.
+    Approval,
+    /// Questions.
+    ToolInput,
+    /// Tool calls.
+    ToolCall,
+}
+
+impl RequestKind {
+    /// The kind of a server request, or `None` when this build has no answer for the method.
+    pub fn of_method(method: &str) -> Option<Self> {
+        Some(match method {
+            "item/commandExecution/requestApproval" => Self::CommandApproval,
+            "item/fileChange/requestApproval" => Self::FileChangeApproval,
+            "execCommandApproval" => Self::LegacyCommandApproval,
+            "applyPatchApproval" => Self::LegacyPatchApproval,
+            "item/tool/requestUserInput" | "tool/requestUserInput" => Self::ToolInput,
+            "item/tool/call" => Self::ToolCall,
+            _ => return None,
+        })
+    }
+
+    /// The list that it is shown in.
+    pub fn family(self) -> RequestFamily {
+        match self {
+            Self::CommandApproval
+            | Self::FileChangeApproval
+            | Self::LegacyCommandApproval
+            | Self::LegacyPatchApproval => RequestFamily::Approval,
+            Self::ToolInput => RequestFamily::ToolInput,
+            Self::ToolCall => RequestFamily::ToolCall,
+        }
+    }
+
+    /// The JSON-RPC result for a decision on an approval.
+    pub fn approval_result(self, decision: ApprovalDecision, scope: ApprovalScope) -> Value {
+        let legacy = matches!(
+            self,
+            Self::LegacyCommandApproval | Self::LegacyPatchApproval
+        );
+        let word = match (legacy, decision, scope) {
+            (false, ApprovalDecision::Accept, ApprovalScope::Turn) => "accept",
+            (false, ApprovalDecision::Accept, ApprovalScope::Session) => "acceptForSession",
+            (false, ApprovalDecision::Decline, _) => "decline",
+            (false, ApprovalDecision::Cancel, _) => "cancel",
+            (true, ApprovalDecision::Accept, ApprovalScope::Turn) => "approved",
+            (true, ApprovalDecision::Accept, ApprovalScope::Session) => "approved_for_session",
+            (true, ApprovalDecision::Decline, _) => "denied",
+            (true, ApprovalDecision::Cancel, _) => "abort",
+        };
+        json!({ "decision": word })
+    }
+
+    /// The JSON-RPC result that refuses a request for which nobody answers.
+    pub fn refusal_result(self) -> Value {
+        match self.family() {
+            RequestFamily::Approval => {
+                self.approval_result(ApprovalDecision::Decline, ApprovalScope::Turn)
+            }
+            RequestFamily::ToolInput => json!({ "answers": {} }),
+            RequestFamily::ToolCall => json!({
+                "success": false,
+                "contentItems": [{ "type": "inputText", "text": "the tool call was not answered" }],
+            }),
+        }
+    }
+}
+
+impl RequestFamily {
+    /// Prefix of the transcript row's id.
+    pub fn row_prefix(self) -> &'static str {
+        match self {
+            Self::Approval => "approval",
+            Self::ToolInput => "tool-input",
+            Self::ToolCall => "tool-call",
+        }
+    }
+
+    /// Stem of the transcript row's type: `<stem>.request`, then `<stem>.resolved`.
+    pub fn row_stem(self) -> &'static str {
+        match self {
+            Self::Approval => "approval",
+            Self::ToolInput => "tool_input",
+            Self::ToolCall => "tool_call",
+        }
+    }
+}
+
+/// A decision and the answer it stands for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// `accept`, `decline`, `cancel`; for tool calls `success` or `failure`.
+    pub label: String,
+    /// How far an acceptance reaches; `turn` or `session`.
+    pub scope: Option<String>,
+    /// For tool calls: whether the tool did its work.
+    pub success: Option<bool>,
+    /// The JSON-RPC result that goes to the child.
+    pub result: Value,
+    /// Who decided.
+    pub by: String,
+    /// When, ISO-8601 UTC.
+    pub at: String,
+}
+
+/// Why a request ended without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpiryReason {
+    /// Its turn ended.
+    TurnEnded,
+    /// The child process that asked is gone.
+    RuntimeDown,
+    /// The manager stopped or died while it was pending.
+    ManagerRestarted,
+    /// The session was deleted.
+    SessionDeleted,
+    /// The child says that it no longer waits.
+    ResolvedByRuntime,
+    /// It could not be stored, so it was declined.
+    StoreUnavailable,
+}
+
+/// How far a request is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum RequestState {
+    /// Waits for a decision.
+    Pending,
+    /// A decision has claimed it and is on its way to the child.
+    Deciding {
+        /// The decision.
+        decision: Decision,
+    },
+    /// The answer was written to the child.
+    Delivered {
+        /// The decision.
+        decision: Decision,
+    },
+    /// The child has gone on, or its turn has ended.
+    Resolved {
+        /// The decision.
+        decision: Decision,
+    },
+    /// It ended without a known answer.
+    Expired {
+        /// Why.
+        reason: ExpiryReason,
+        /// When, ISO-8601 UTC.
+        at: String,
+        /// A decision that had claimed it but is not known to have reached the child.
+        decision: Option<Decision>,
+    },
+}
+
+/// Why a decision was refused.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refusal {
+    /// Another decision is on its way.
+    InFlight(Box<Decision>),
+    /// It was decided.
+    Decided(Box<Decision>),
+    /// It expired.
+    Expired {
+        /// Why.
+        reason: ExpiryReason,
+        /// When, ISO-8601 UTC.
+        at: String,
+    },
+}
+
+/// A request as it is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// Version of this record's format.
+    pub version: u32,
+    /// Our opaque id.
+    pub id: RequestId,
+    /// Kind.
+    pub kind: RequestKind,
+    /// The app-server's method.
+    pub method: String,
+    /// Thread.
+    pub thread_id: ThreadId,
+    /// Turn, when known.
+    pub turn_id: Option<String>,
+    /// Item, when named.
+    pub item_id: Option<String>,
+    /// Call id of a tool call.
+    pub call_id: Option<String>,
+    /// The life of the child that asked.
+    pub incarnation: Incarnation,
+    /// The id to answer with, valid in that life only.
+    pub rpc_id: RpcId,
+    /// The app-server's params, unchanged.
+    pub params: Value,
+    /// When it arrived, ISO-8601 UTC.
+    pub created_at: String,
+    /// When it arrived, epoch milliseconds.
+    pub created_ms: i64,
+    /// When it ended, epoch milliseconds.
+    pub ended_ms: Option<i64>,
+    /// Position of its row among the thread's transcript rows.
+    pub ordinal: u64,
+    /// How far it is.
+    pub state: RequestState,
+}
+
+/// Current [`RequestRecord::version`].
+pub const REQUEST_RECORD_VERSION: u32 = 1;
+
+impl RequestRecord {
+    /// Whether it can still be decided.
+    pub fn is_pending(&self) -> bool {
+        matches!(self.state, RequestState::Pending)
+    }
+
+    /// Whether nothing more will happen to it.
+    pub fn is_closed(&self) -> bool {
+        matches!(
+            self.state,
+            RequestState::Resolved { .. } | RequestState::Expired { .. }
+        )
+    }
+
+    /// The word that lists show: `pending`, `resolved` or `expired`.
+    pub fn status(&self) -> &'static str {
+        match self.state {
+            RequestState::Pending | RequestState::Deciding { .. } => "pending",
+            RequestState::Delivered { .. } | RequestState::Resolved { .. } => "resolved",
+            RequestState::Expired { .. } => "expired",
+        }
+    }
+
+    /// The decision, when one reached the child or is on its way.
+    pub fn decision(&self) -> Option<&Decision> {
+        match &self.state {
+            RequestState::Deciding { decision }
+            | RequestState::Delivered { decision }
+            | RequestState::Resolved { decision } => Some(decision),
+            RequestState::Expired { decision, .. } => decision.as_ref(),
+            RequestState::Pending => None,
+        }
+    }
+
+    /// Claims the request for a decision.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] when it was claimed, decided or has expired; nothing changes then.
+    pub fn claim(&mut self, decision: Decision) -> Result<(), Refusal> {
+        match &self.state {
+            RequestState::Pending => {
+                self.state = RequestState::Deciding { decision };
+                Ok(())
+            }
+            RequestState::Deciding { decision } => {
+                Err(Refusal::InFlight(Box::new(decision.clone())))
+            }
+            RequestState::Delivered { decision } | RequestState::Resolved { decision } => {
+                Err(Refusal::Decided(Box::new(decision.clone())))
+            }
+            RequestState::Expired { reason, at, .. } => Err(Refusal::Expired {
+                reason: *reason,
+                at: at.clone(),
+            }),
+        }
+    }
+
+    /// Gives a claim back because the decision could not be stored or written.
+    pub fn release(&mut self) {
+        if matches!(self.state, RequestState::Deciding { .. }) {
+            self.state = RequestState::Pending;
+        }
+    }
+
+    /// Notes that the answer was written to the child.
+    pub fn delivered(&mut self, now_ms: i64) {
+        if let RequestState::Deciding { decision } = &self.state {
+            self.state = RequestState::Delivered {
+                decision: decision.clone(),
+            };
+            self.ended_ms = Some(now_ms);
+        }
+    }
+
+    /// Notes that the child has gone on. A request that nobody had decided expires.
+    ///
+    /// Answers whether anything changed.
+    pub fn resolved(&mut self, now_ms: i64, at: &str) -> bool {
+        match &self.state {
+            RequestState::Delivered { decision } => {
+                self.state = RequestState::Resolved {
+                    decision: decision.clone(),
+                };
+                true
+            }
+            RequestState::Pending => self.expire(ExpiryReason::ResolvedByRuntime, now_ms, at),
+            _ => false,
+        }
+    }
+
+    /// Ends it without an answer. A delivered decision counts as resolved instead.
+    ///
+    /// Answers whether anything changed.
+    pub fn expire(&mut self, reason: ExpiryReason, now_ms: i64, at: &str) -> bool {
+        match &self.state {
+            RequestState::Pending => {
+                self.state = RequestState::Expired {
+                    reason,
+                    at: at.to_owned(),
+                    decision: None,
+                };
+                self.ended_ms = Some(now_ms);
+                true
+            }
+            RequestState::Deciding { decision } => {
+                let decision = Some(decision.clone());
+                self.state = RequestState::Expired {
+                    reason,
+                    at: at.to_owned(),
+                    decision,
+                };
+                self.ended_ms = Some(now_ms);
+                true
+            }
+            RequestState::Delivered { decision } => {
+                self.state = RequestState::Resolved {
+                    decision: decision.clone(),
+                };
+                true
+            }
+            RequestState::Resolved { .. } | RequestState::Expired { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decision(label: &str) -> Decision {
+        Decision {
+            label: label.to_owned(),
+            scope: None,
+            success: None,
+            result: json!({ "decision": label }),
+            by: "test".to_owned(),
+            at: "now".to_owned(),
+        }
+    }
+
+    fn record() -> RequestRecord {
+        RequestRecord {
+            version: REQUEST_RECORD_VERSION,
+            id: RequestId::from_random([7; 16]),
+            kind: RequestKind::CommandApproval,
+            method: "item/commandExecution/requestApproval".to_owned(),
+            thread_id: ThreadId::parse("t").unwrap(),
+            turn_id: None,
+            item_id: None,
+            call_id: None,
+            incarnation: Incarnation(1),
+            rpc_id: RpcId::Number(0),
+            params: Value::Null,
+            created_at: "then".to_owned(),
+            created_ms: 1,
+            ended_ms: None,
+            ordinal: 0,
+            state: RequestState::Pending,
+        }
+    }
+
+    #[test]
+    fn the_first_decision_wins_and_later_ones_are_told() {
+        let mut request = record();
+        assert_eq!(request.claim(decision("accept")), Ok(()));
+        assert_eq!(
+            request.claim(decision("decline")),
+            Err(Refusal::InFlight(Box::new(decision("accept"))))
+        );
+        request.delivered(2);
+        assert_eq!(
+            request.claim(decision("decline")),
+            Err(Refusal::Decided(Box::new(decision("accept"))))
+        );
+        assert!(request.resolved(3, "later"));
+        assert_eq!(
+            request.claim(decision("decline")),
+            Err(Refusal::Decided(Box::new(decision("accept"))))
+        );
+    }
+
+    #[test]
+    fn an_expired_request_is_never_answered() {
+        let mut request = record();
+        assert!(request.expire(ExpiryReason::RuntimeDown, 2, "then"));
+        assert!(matches!(
+            request.claim(decision("accept")),
+            Err(Refusal::Expired {
+                reason: ExpiryReason::RuntimeDown,
+                ..
+            })
+        ));
+        assert!(!request.expire(ExpiryReason::TurnEnded, 3, "then"));
+    }
+
+    #[test]
+    fn a_claim_that_could_not_be_written_is_given_back() {
+        let mut request = record();
+        request.claim(decision("accept")).unwrap();
+        request.release();
+        assert!(request.is_pending());
+        assert_eq!(request.claim(decision("decline")), Ok(()));
+    }
+
+    #[test]
+    fn old_runtimes_get_their_own_words() {
+        let legacy = RequestKind::LegacyCommandApproval;
+        assert_eq!(
+            legacy.approval_result(ApprovalDecision::Accept, ApprovalScope::Session),
+            json!({"decision": "approved_for_session"})
+        );
+        assert_eq!(
+            RequestKind::ToolInput.refusal_result(),
+            json!({"answers": {}})
+        );
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order, at most one decision is ever accepted.
+        #[test]
+        fn at_most_one_decision(steps in prop::collection::vec(0u8..5, 0..40)) {
+            let mut request = record();
+            let mut delivered = 0;
+            for step in steps {
+                match step {
+                    0 => { let _ = request.claim(decision("accept")); }
+                    1 => {
+                        let before = request.state.clone();
+                        request.delivered(1);
+                        if before != request.state { delivered += 1; }
+                    }
+                    2 => { request.resolved(1, "x"); }
+                    3 => { request.expire(ExpiryReason::TurnEnded, 1, "x"); }
+                    _ => request.release(),
+                }
+                if request.is_closed() {
+                    prop_assert!(request.claim(decision("again")).is_err());
+                }
+            }
+            prop_assert!(delivered <= 1);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What is stored of a thread.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::controls::Controls;
+use crate::ids::ThreadId;
+
+/// Current [`ThreadRecord::version`].
+pub const THREAD_RECORD_VERSION: u32 = 1;
+
+/// A thread.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThreadRecord {
+    /// Version of this record's format.
+    pub version: u32,
+    /// Session id.
+    pub id: ThreadId,
+    /// Title, once one was given.
+    pub title: Option<Title>,
+    /// Working directory.
+    pub cwd: String,
+    /// Controls in force.
+    pub controls: Controls,
+    /// Tools that the client offers, as given.
+    #[serde(default)]
+    pub dynamic_tools: Option<Value>,
+    /// Whether it had a first turn.
+    pub materialized: bool,
+    /// Whether it is archived.
+    pub archived: bool,
+    /// Epoch seconds.
+    pub created_at: i64,
+    /// Epoch seconds.
+    pub updated_at: i64,
+    /// Project it is assigned to.
+    #[serde(default)]
+    pub project_id: Option<String>,
+    /// The runtime's thread object as last seen, without its turns.
+    pub thread: Value,
+    /// Ordinal that the next turn gets.
+    pub next_turn: u32,
+    /// Ordinal that the next transcript row gets.
+    pub next_row: u64,
+}
+
+/// A title and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Title {
+    /// The title.
+    pub text: String,
+    /// Whether a person chose it; the runtime does not overwrite such a title.
+    pub chosen: bool,
+}
+
+impl ThreadRecord {
+    /// The title to show: the given one, the runtime's name, the preview, or `New chat`.
+    pub fn shown_title(&self) -> &str {
+        let given = self.title.as_ref().map(|title| title.text.as_str());
+        let field = |name: &str| self.thread.get(name).and_then(Value::as_str);
+        [given, field("threadName"), field("name"), field("preview")]
+            .into_iter()
+            .flatten()
+            .map(str::trim)
+            .find(|text| !text.is_empty())
+            .unwrap_or("New chat")
+    }
+
+    /// Where the thread comes from: the runtime's word, `subAgent` for the object form.
+    pub fn source(&self) -> &str {
+        match self.thread.get("source") {
+            Some(Value::String(source)) => source,
+            Some(Value::Object(object)) if object.contains_key("subAgent") => "subAgent",
+            _ => "unknown",
+        }
+    }
+
+    /// Takes over the runtime's thread object, without its turns.
+    pub fn adopt(&mut self, thread: &Value) {
+        let mut thread = thread.clone();
+        if let Some(object) = thread.as_object_mut() {
+            object.remove("turns");
+            if let Some(cwd) = object.get("cwd").and_then(Value::as_str) {
+                self.cwd = cwd.to_owned();
+            }
+            if let Some(updated) = object.get("updatedAt").and_then(Value::as_i64) {
+                self.updated_at = self.updated_at.max(updated);
+            }
+            self.thread = thread;
+        }
+    }
+}
+
+/// How far a turn is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TurnStatus {
+    /// It runs.
+    InProgress,
+    /// It ended well.
+    Completed,
+    /// It was stopped, by a person or because its process is gone.
+    Interrupted,
+    /// It failed.
+    Failed,
+}
+
+impl TurnStatus {
+    /// The runtime's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InProgress => "inProgress",
+            Self::Completed => "completed",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The status of the runtime's word in `turn/completed`; an unknown one counts as completed,
+    /// since the turn is over.
+    pub fn of_ended(word: Option<&str>) -> Self {
+        match word {
+            Some("interrupted" | "cancelled" | "canceled") => Self::Interrupted,
+            Some("failed" | "error") => Self::Failed,
+            _ => Self::Completed,
+        }
+    }
+}
+
+/// A turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TurnRecord {
+    /// Position among the thread's turns.
+    pub ordinal: u32,
+    /// The runtime's id.
+    pub id: String,
+    /// How far it is.
+    pub status: TurnStatus,
+    /// The runtime's error object of a failed turn, or ours of an interrupted one.
+    pub error: Option<Value>,
+    /// Epoch milliseconds.
+    pub started_ms: i64,
+    /// Epoch milliseconds.
+    pub ended_ms: Option<i64>,
+}
+
+/// How far an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemState {
+    /// It was started.
+    Open,
+    /// It was completed.
+    Completed,
+    /// Its turn ended first.
+    Discarded,
+}
+
+/// An item of a turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ItemRecord {
+    /// Position among the thread's transcript rows.
+    pub ordinal: u64,
+    /// The turn's id.
+    pub turn_id: String,
+    /// The runtime's id.
+    pub id: String,
+    /// How far it is.
+    pub state: ItemState,
+    /// Epoch milliseconds.
+    pub started_ms: Option<i64>,
+    /// Epoch milliseconds.
+    pub ended_ms: Option<i64>,
+    /// The runtime's item, unchanged.
+    pub item: Value,
+}

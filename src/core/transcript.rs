@@ -1,0 +1,316 @@
+//! Transcript rows: what a person or program sees of items, requests and failed turns.
+
+use serde_json::{Map, Value, json};
+
+use crate::request::{RequestFamily, RequestRecord};
+use crate::thread::{ItemRecord, ItemState, TurnRecord, TurnStatus};
+use crate::wire::{
+    Approval, Question, QuestionOption, Role, RowStatus, ToolCall, ToolInput, TranscriptEntry,
+};
+
+/// The row of an item. `turn` gives the times and the fate of items that were never completed.
+pub fn item_row(record: &ItemRecord, turn: Option<&TurnRecord>) -> TranscriptEntry {
+    let item = &record.item;
+    let text = |name: &str| item.get(name).and_then(Value::as_str);
+    let kind = text("type").unwrap_or("unknown").to_owned();
+    let status = text("status").unwrap_or("unknown");
+    let (role, content) = match kind.as_str() {
+        "userMessage" => (Role::User, user_text(item)),
+        "agentMessage" => (Role::Assistant, text("text").unwrap_or_default().to_owned()),
+        "commandExecution" => {
+            let command = text("command").unwrap_or("(unknown command)");
+            (
+                Role::System,
+                format!("Command execution {status}: {command}"),
+            )
+        }
+        "fileChange" => {
+            let count = item
+                .get("changes")
+                .and_then(Value::as_array)
+                .map_or(0, Vec::len);
+            let noun = if count == 1 { "change" } else { "changes" };
+            (
+                Role::System,
+                format!("File change {status}: {count} {noun}"),
+            )
+        }
+        "mcpToolCall" => {
+            let server = text("server").unwrap_or("unknown-server");
+            let tool = text("tool").unwrap_or("unknown-tool");
+            (Role::System, format!("Tool {server}/{tool} {status}"))
+        }
+        "reasoning" => (Role::System, "Reasoning update".to_owned()),
+        "plan" => match text("text") {
+            Some(plan) => (Role::System, format!("Plan: {plan}")),
+            None => (Role::System, "Plan update".to_owned()),
+        },
+        other => (Role::System, format!("[{other}]")),
+    };
+    let details = (role == Role::System)
+        .then(|| serde_json::to_string_pretty(item).unwrap_or_else(|_| item.to_string()));
+    let row_status = match record.state {
+        ItemState::Completed if matches!(status, "failed" | "errored") => RowStatus::Error,
+        ItemState::Completed => RowStatus::Complete,
+        ItemState::Open => RowStatus::Streaming,
+        ItemState::Discarded => match turn.map(|turn| turn.status) {
+            Some(TurnStatus::Failed) => RowStatus::Error,
+            Some(TurnStatus::Completed) => RowStatus::Complete,
+            _ => RowStatus::Canceled,
+        },
+    };
+    TranscriptEntry {
+        message_id: record.id.clone(),
+        turn_id: record.turn_id.clone(),
+        role,
+        kind,
+        content,
+        details,
+        started_at: record
+            .started_ms
+            .or_else(|| turn.map(|turn| turn.started_ms)),
+        completed_at: record.ended_ms,
+        status: row_status,
+    }
+}
+
+fn user_text(item: &Value) -> String {
+    let Some(inputs) = item.get("content").and_then(Value::as_array) else {
+        return item
+            .get("text")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+    };
+    let lines: Vec<String> = inputs
+        .iter()
+        .map(|input| {
+            let text = |name: &str| input.get(name).and_then(Value::as_str).unwrap_or_default();
+            match text("type") {
+                "text" => text("text").to_owned(),
+                "image" => format!("[image] {}", text("url")),
+                kind @ ("localImage" | "skill" | "mention") => format!("[{kind}] {}", text("path")),
+                other => format!("[{other}]"),
+            }
+        })
+        .collect();
+    lines.join("\n").trim().to_owned()
+}
+
+/// The row that shows why a turn failed or was cut off; `None` for a turn that ended well.
+pub fn turn_row(turn: &TurnRecord) -> Option<TranscriptEntry> {
+    let (kind, status, word) = match turn.status {
+        TurnStatus::Failed => ("turn.error", RowStatus::Error, "Turn failed"),
+        TurnStatus::Interrupted => ("turn.interrupted", RowStatus::Canceled, "Turn interrupted"),
+        TurnStatus::Completed | TurnStatus::InProgress => return None,
+    };
+    let why = turn
+        .error
+        .as_ref()
+        .and_then(|error| error.get("message"))
+        .and_then(Value::as_str);
+    if turn.status == TurnStatus::Interrupted && why.is_none() {
+        return None;
+    }
+    Some(TranscriptEntry {
+        message_id: format!("turn-{}", turn.id),
+        turn_id: turn.id.clone(),
+        role: Role::System,
+        kind: kind.to_owned(),
+        content: why.map_or_else(|| word.to_owned(), |why| format!("{word}: {why}")),
+        details: turn.error.as_ref().map(Value::to_string),
+        started_at: Some(turn.started_ms),
+        completed_at: turn.ended_ms,
+        status,
+    })
+}
+
+/// The row of a request: `approval.request`, and `approval.resolved` once it ended.
+pub fn request_row(record: &RequestRecord) -> TranscriptEntry {
+    let family = record.kind.family();
+    let stem = family.row_stem();
+    let ended = !matches!(record.status(), "pending");
+    let mut details = Map::new();
+    let id_name = if family == RequestFamily::Approval {
+        "approvalId"
+    } else {
+        "requestId"
+    };
+    let content = if ended {
+        details.insert(id_name.to_owned(), json!(record.id));
+        details.insert("status".to_owned(), json!(record.status()));
+        let mut particulars = String::new();
+        if let Some(decision) = record.decision().filter(|_| record.status() == "resolved") {
+            match (family, decision.success) {
+                (RequestFamily::ToolCall, success) => {
+                    let success = success.unwrap_or(true);
+                    details.insert("success".to_owned(), json!(success));
+                    particulars = format!(" (success={success})");
+                }
+                _ => {
+                    details.insert("decision".to_owned(), json!(decision.label));
+                    if let Some(scope) = &decision.scope {
+                        details.insert("scope".to_owned(), json!(scope));
+                    }
+                    particulars = format!(" ({})", decision.label);
+                }
+            }
+        }
+        let word = match family {
+            RequestFamily::Approval => "Approval",
+            RequestFamily::ToolInput => "Tool input",
+            RequestFamily::ToolCall => "Tool call",
+        };
+        format!("{word} {}{particulars}", record.status())
+    } else {
+        details.insert(id_name.to_owned(), json!(record.id));
+        details.insert("method".to_owned(), json!(record.method));
+        details.insert("createdAt".to_owned(), json!(record.created_at));
+        if let Value::Object(params) = &record.params {
+            details.extend(
+                params
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.clone())),
+            );
+        }
+        summary(record)
+    };
+    let prefix = family.row_prefix();
+    TranscriptEntry {
+        message_id: format!("{prefix}-{}", record.id),
+        turn_id: record.turn_id.clone().unwrap_or_else(|| prefix.to_owned()),
+        role: Role::System,
+        kind: format!("{stem}.{}", if ended { "resolved" } else { "request" }),
+        content,
+        details: serde_json::to_string_pretty(&details).ok(),
+        started_at: Some(record.created_ms),
+        completed_at: record.ended_ms,
+        status: RowStatus::Complete,
+    }
+}
+
+/// One line for a person.
+pub fn summary(record: &RequestRecord) -> String {
+    use crate::request::RequestKind as Kind;
+    let text = |name: &str| record.params.get(name).and_then(Value::as_str);
+    let with = |what: &str, more: Option<&str>| match more {
+        Some(more) => format!("{what}: {more}"),
+        None => what.to_owned(),
+    };
+    match record.kind {
+        Kind::CommandApproval => with(
+            "Command approval required",
+            text("command").or_else(|| text("reason")),
+        ),
+        Kind::FileChangeApproval => with("File change approval required", text("reason")),
+        Kind::LegacyCommandApproval => {
+            let words = record.params.get("command").and_then(Value::as_array);
+            let words: Vec<&str> = words
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            words.join(" ")
+        }
+        Kind::LegacyPatchApproval => with("Patch approval required", text("reason")),
+        Kind::ToolInput => {
+            let count = record
+                .params
+                .get("questions")
+                .and_then(Value::as_array)
+                .map_or(0, Vec::len);
+            let noun = if count == 1 { "question" } else { "questions" };
+            format!("Tool input required ({count} {noun})")
+        }
+        Kind::ToolCall => format!(
+            "Tool call requested: {}",
+            text("tool").unwrap_or_default().trim()
+        ),
+    }
+}
+
+/// The approval as clients see it.
+pub fn approval(record: &RequestRecord) -> Approval {
+    Approval {
+        approval_id: record.id.clone(),
+        method: record.method.clone(),
+        thread_id: record.thread_id.clone(),
+        turn_id: record.turn_id.clone(),
+        item_id: record.item_id.clone(),
+        summary: summary(record),
+        details: record.params.clone(),
+        created_at: record.created_at.clone(),
+        status: record.status().to_owned(),
+    }
+}
+
+/// The question as clients see it. Malformed questions and options are left out.
+pub fn tool_input(record: &RequestRecord) -> ToolInput {
+    let text =
+        |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let flag =
+        |value: &Value, name: &str| value.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let option = |value: &Value| {
+        Some(QuestionOption {
+            label: text(value, "label")?,
+            description: text(value, "description").unwrap_or_default(),
+        })
+    };
+    let questions = record.params.get("questions").and_then(Value::as_array);
+    let questions = questions
+        .into_iter()
+        .flatten()
+        .filter_map(|value| {
+            Some(Question {
+                id: text(value, "id")?,
+                header: text(value, "header")?,
+                question: text(value, "question")?,
+                options: value
+                    .get("options")
+                    .and_then(Value::as_array)
+                    .map(|options| options.iter().filter_map(option).collect()),
+                is_other: flag(value, "isOther"),
+                is_secret: flag(value, "isSecret"),
+            })
+        })
+        .collect();
+    ToolInput {
+        request_id: record.id.clone(),
+        method: record.method.clone(),
+        thread_id: record.thread_id.clone(),
+        turn_id: record.turn_id.clone(),
+        item_id: record.item_id.clone(),
+        summary: summary(record),
+        questions,
+        details: record.params.clone(),
+        created_at: record.created_at.clone(),
+        status: record.status().to_owned(),
+    }
+}
+
+/// The tool call as clients see it.
+pub fn tool_call(record: &RequestRecord) -> ToolCall {
+    let tool = record
+        .params
+        .get("tool")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    ToolCall {
+        request_id: record.id.clone(),
+        method: record.method.clone(),
+        thread_id: record.thread_id.clone(),
+        turn_id: record.turn_id.clone(),
+        item_id: record.item_id.clone(),
+        call_id: record.call_id.clone(),
+        tool: tool.trim().to_owned(),
+        arguments: record
+            .params
+            .get("arguments")
+            .cloned()
+            .unwrap_or(Value::Null),
+        summary: summary(record),
+        details: record.params.clone(),
+        created_at: record.created_at.clone(),
+        status: record.status().to_owned(),
+    }
+}

@@ -1,0 +1,208 @@
+//! Health, readiness and the runtime's view.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ids::{Epoch, Incarnation, Seq};
+
+/// `GET /api`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceInfo {
+    /// Always `Codex Manager API`.
+    pub name: String,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// `GET /api/health`. Always 200 while the server listens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// Always `ok`: the server answers. Whether it can work is in the rest.
+    pub status: String,
+    /// Always `api`.
+    pub service: String,
+    /// The child.
+    pub codex: CodexHealth,
+    /// The queue.
+    pub orchestrator_queue: QueueHealth,
+    /// The login.
+    pub auth: AuthHealth,
+    /// What keeps the server from being ready; empty when it is.
+    pub reasons: Vec<Reason>,
+    /// What is worth knowing but keeps nothing from working.
+    pub warnings: Vec<Reason>,
+    /// When this was written, ISO-8601 UTC.
+    pub timestamp: String,
+}
+
+/// The child's part of health.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CodexHealth {
+    /// Whether the process runs.
+    pub running: bool,
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// Whether `initialize` was answered.
+    pub initialized: bool,
+    /// How the last process ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<ExitView>,
+    /// `codex` or `embedded`.
+    pub runtime: String,
+    /// Version of the runtime, once known.
+    pub version: Option<String>,
+    /// `starting`, `running`, `backoff`, `failed` or `stopped`.
+    pub state: String,
+    /// Which life of the child this is.
+    pub incarnation: Incarnation,
+    /// Restarts since the manager started.
+    pub restarts: u64,
+}
+
+/// How a child process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExitView {
+    /// Exit code, `null` when a signal ended it.
+    pub code: Option<i32>,
+    /// Name of the signal that ended it, such as `SIGKILL`.
+    pub signal: Option<String>,
+    /// When, ISO-8601 UTC.
+    pub at: String,
+    /// What the manager knows about why, as a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The last lines the process wrote to stderr.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stderr: Vec<String>,
+}
+
+/// The queue's part of health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueHealth {
+    /// Whether the queue runs.
+    pub enabled: bool,
+}
+
+/// The login's part of health.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthHealth {
+    /// Whether `OPENAI_API_KEY` is set and not blank.
+    pub has_open_ai_api_key: bool,
+    /// Whether the child's CODEX_HOME holds an `auth.json` now.
+    pub codex_home_auth_file: bool,
+    /// Whether turns are likely to end with an authentication error.
+    pub likely_unauthenticated: bool,
+    /// The account as the child reported it; `null` when it has none or was not asked yet.
+    pub account: Option<Value>,
+    /// Whether the runtime needs a login at all.
+    pub required: bool,
+    /// Whether turns can run: no login needed, or one is there.
+    pub ready: bool,
+}
+
+/// One line of a list of reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Stable code.
+    pub code: String,
+    /// What is wrong and how to mend it, as a sentence.
+    pub message: String,
+}
+
+/// `GET /livez`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Liveness {
+    /// Always `live`.
+    pub status: String,
+}
+
+/// `GET /readyz`: 200 when `reasons` is empty, else 503.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// `ready` or `not_ready`.
+    pub status: String,
+    /// Why it is not ready.
+    pub reasons: Vec<Reason>,
+    /// What is worth knowing.
+    pub warnings: Vec<Reason>,
+}
+
+/// `GET /api/runtime`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeView {
+    /// The child and what it can do.
+    pub app_server: AppServerView,
+    /// The supervision tree with the observable state of each actor.
+    pub tree: TreeNode,
+    /// Identity of the stream's history.
+    pub epoch: Epoch,
+    /// The newest frame's number.
+    pub seq: Seq,
+}
+
+/// The child in `GET /api/runtime`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppServerView {
+    /// As in health.
+    #[serde(flatten)]
+    pub health: CodexHealth,
+    /// As the child introduced itself.
+    pub user_agent: Option<String>,
+    /// Methods that the child has.
+    pub methods: BTreeSet<String>,
+    /// Path of the program that runs.
+    pub program: String,
+    /// The child's CODEX_HOME.
+    pub codex_home: String,
+    /// Calls waiting for an answer.
+    pub in_flight: usize,
+    /// The last lines that the running process wrote to stderr.
+    pub stderr: Vec<String>,
+}
+
+/// One actor of the supervision tree.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TreeNode {
+    /// Name of the actor.
+    pub name: String,
+    /// `running`, `backoff`, `failed`, `stopping` or `stopped`.
+    pub state: String,
+    /// Which life of the actor this is.
+    pub incarnation: Incarnation,
+    /// Restarts so far.
+    pub restarts: u64,
+    /// How the last life ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<String>,
+    /// What the actor shows of itself.
+    #[serde(default)]
+    pub observed: Value,
+    /// The actors it supervises.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<TreeNode>,
+}
+
+/// Body of `POST /api/runtime/restart`; may be absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartBody {
+    /// Why, for the log.
+    pub reason: Option<String>,
+}
+
+/// Answer of `POST /api/runtime/restart` (202).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartRequested {
+    /// Always `restarting`.
+    pub status: String,
+    /// The life that is being ended.
+    pub incarnation: Incarnation,
+}

@@ -1,0 +1,24 @@
+//! Bodies of the REST API and of the stream, shared by the server and the command line client.
+//!
+//! Names, spelling and presence of members are version 1's; members that version 1 did not have
+//! are additions that its clients ignore. Unknown members of requests are ignored too.
+
+mod health;
+mod requests;
+mod sessions;
+mod stream;
+
+pub use health::{
+    AppServerView, AuthHealth, CodexHealth, ExitView, Health, Liveness, QueueHealth, Readiness,
+    Reason, RestartBody, RestartRequested, RuntimeView, ServiceInfo, TreeNode,
+};
+pub use requests::{
+    Approval, ApprovalDecision, ApprovalScope, DecideApproval, DecideToolInput, Decided, ListOf,
+    Question, QuestionOption, RespondToolCall, ToolCall, ToolInput,
+};
+pub use sessions::{
+    CreateSession, DynamicTool, ErrorBody, Interrupt, MessageAccepted, Rename, ResumeSession, Role,
+    RowStatus, SendMessage, SessionCreated, SessionDetail, SessionList, SessionSummary, Steer,
+    SteerResult, TranscriptEntry,
+};
+pub use stream::{StreamCommand, StreamFrame};

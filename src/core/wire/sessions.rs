@@ -1,0 +1,303 @@
+//! Sessions, messages and the transcript.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::controls::{
+    ApprovalPolicy, Controls, ControlsPatch, NetworkAccess, ReasoningEffort, SandboxMode,
+};
+use crate::ids::ThreadId;
+
+/// Every error body.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorBody {
+    /// `error`, or the word version 1 uses: `not_found`, `deleted`, `reconciled`, …
+    pub status: String,
+    /// Stable code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What happened and what to do, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The id under which the server logged the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Further members, such as `sessionId` or `details`.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+/// A session as lists show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionSummary {
+    /// The session's id, which is the thread's id.
+    pub session_id: ThreadId,
+    /// Title.
+    pub title: String,
+    /// Whether the session had a first turn.
+    pub materialized: bool,
+    /// Model provider as the runtime named it.
+    pub model_provider: Option<String>,
+    /// Same as in `session_controls`.
+    pub approval_policy: ApprovalPolicy,
+    /// The controls in force.
+    pub session_controls: Controls,
+    /// Epoch seconds.
+    pub created_at: i64,
+    /// Epoch seconds.
+    pub updated_at: i64,
+    /// Working directory.
+    pub cwd: String,
+    /// Where the thread comes from, as the runtime says.
+    pub source: String,
+    /// Project it is assigned to.
+    pub project_id: Option<String>,
+    /// `idle`, `running` or `waiting`; an addition to version 1.
+    #[serde(default)]
+    pub activity: String,
+    /// Whether it is archived; an addition to version 1.
+    #[serde(default)]
+    pub archived: bool,
+    /// The runtime's own id of the thread where it differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_thread_id: Option<ThreadId>,
+}
+
+/// A tool that the client offers to the agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DynamicTool {
+    /// Name the agent calls it by.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub input_schema: Map<String, Value>,
+}
+
+/// Body of `POST /api/sessions`; may be absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateSession {
+    /// Working directory; the server's own when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Model id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// When the agent must ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval_policy: Option<ApprovalPolicy>,
+    /// Whether commands may use the network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_access: Option<NetworkAccess>,
+    /// What commands may write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filesystem_sandbox: Option<SandboxMode>,
+    /// Tools that the client offers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dynamic_tools: Option<Vec<DynamicTool>>,
+}
+
+impl CreateSession {
+    /// The controls that the body names.
+    pub fn patch(&self) -> ControlsPatch {
+        ControlsPatch {
+            model: self.model.clone(),
+            approval_policy: self.approval_policy,
+            network_access: self.network_access,
+            filesystem_sandbox: self.filesystem_sandbox,
+        }
+    }
+}
+
+/// Answer of create, unarchive and resume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionCreated {
+    /// Always `ok` where version 1 has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// The session.
+    pub session: SessionSummary,
+    /// The runtime's thread object.
+    pub thread: Value,
+    /// What is worth knowing, such as a sandbox that cannot protect the manager.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// `GET /api/sessions/:id`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionDetail {
+    /// The session.
+    pub session: SessionSummary,
+    /// The runtime's thread object with `turns`.
+    pub thread: Value,
+    /// What was said and done, oldest first.
+    pub transcript: Vec<TranscriptEntry>,
+}
+
+/// `GET /api/sessions`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionList {
+    /// The page.
+    pub data: Vec<SessionSummary>,
+    /// Where the next page starts; `null` at the end.
+    pub next_cursor: Option<String>,
+    /// Which list this is.
+    pub archived: bool,
+}
+
+/// Who a transcript row is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The person or program that sent the message.
+    User,
+    /// The agent's words.
+    Assistant,
+    /// Everything else: commands, file changes, requests, notes.
+    System,
+}
+
+/// How far a transcript row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowStatus {
+    /// Still growing.
+    Streaming,
+    /// Done.
+    Complete,
+    /// Cut off by an interrupt or a crash.
+    Canceled,
+    /// Failed.
+    Error,
+}
+
+/// One row of a transcript.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TranscriptEntry {
+    /// Item id, or an id with a prefix such as `approval-`.
+    pub message_id: String,
+    /// Turn it belongs to.
+    pub turn_id: String,
+    /// Who it is from.
+    pub role: Role,
+    /// Item type, or `approval.request`, `turn.error`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Text to show.
+    pub content: String,
+    /// JSON text with the particulars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
+    /// Epoch milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<i64>,
+    /// Epoch milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<i64>,
+    /// How far it is.
+    pub status: RowStatus,
+}
+
+/// Body of `POST /api/sessions/:id/messages`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SendMessage {
+    /// What to say to the agent.
+    pub text: String,
+    /// Model id, from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How much to think, for this turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effort: Option<ReasoningEffort>,
+    /// When the agent must ask, from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval_policy: Option<ApprovalPolicy>,
+    /// Whether commands may use the network, from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_access: Option<NetworkAccess>,
+    /// What commands may write, from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filesystem_sandbox: Option<SandboxMode>,
+    /// Tools that the client offers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dynamic_tools: Option<Vec<DynamicTool>>,
+}
+
+impl SendMessage {
+    /// The controls that the body names.
+    pub fn patch(&self) -> ControlsPatch {
+        ControlsPatch {
+            model: self.model.clone(),
+            approval_policy: self.approval_policy,
+            network_access: self.network_access,
+            filesystem_sandbox: self.filesystem_sandbox,
+        }
+    }
+}
+
+/// Answer of `POST /api/sessions/:id/messages` (202).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageAccepted {
+    /// Always `accepted`.
+    pub status: String,
+    /// The session.
+    pub session_id: ThreadId,
+    /// The turn that the message started or joined.
+    pub turn_id: String,
+    /// What is worth knowing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Body of `POST /api/sessions/:id/rename`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rename {
+    /// The new title, 1 to 200 characters after trimming.
+    pub title: String,
+}
+
+/// Body of `POST /api/sessions/:id/resume`; may be absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResumeSession {
+    /// Tools that the client offers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dynamic_tools: Option<Vec<DynamicTool>>,
+}
+
+/// Body of `POST /api/sessions/:id/interrupt`; may be absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interrupt {
+    /// The turn; the active one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_id: Option<String>,
+}
+
+/// Body of `POST /api/sessions/:id/turns/:turnId/steer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steer {
+    /// What to add to the running turn.
+    pub input: String,
+}
+
+/// The `result` member of a steer's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SteerResult {
+    /// Always `turn.steer`.
+    pub action_type: String,
+    /// `performed`, `conflict`, `already_resolved`, `not_eligible` or `failed`.
+    pub status: String,
+    /// `threadId`, `turnId` and, on failure, `error`.
+    pub details: Map<String, Value>,
+}
