@@ -1,0 +1,595 @@
+//! The actor of one child process.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use cm_core::ids::Incarnation;
+use cm_core::restart::ExitKind;
+use cm_core::rpc::{Line, encode_error, encode_notification, encode_result};
+use cm_core::wire::ExitView;
+use cm_process::{Child, ChildExit, ChildSpec, OrphanLedger, OutputSink, SinkState, spawn_logged};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::boot::{Boot, OwnCall, Step, initialize_params, missing};
+use super::calls::{CallTable, Caller, Settled};
+use super::classify::{classify, settle};
+use super::config::AppServerConfig;
+use super::failure::CallFailure;
+use super::messages::{
+    Announce, Batch, Call, CallOutcome, Inbound, Respond, RuntimeDown, RuntimeEvent, RuntimeUp,
+};
+use super::status::StatusCell;
+use crate::clock;
+use crate::supervisor::{ExitGuard, Observe};
+
+/// Reads that may wait between the pipe's thread and this actor. Overflow rule: the thread waits,
+/// the pipe fills, the child waits; nothing is lost.
+const READ_AHEAD: usize = 4;
+
+/// How often deadlines and retries are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long a batch waits before it is offered again to a registry that is being restarted.
+const OFFER_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long the child may take to name its account or to sign in.
+const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who hears of the child: the registry.
+pub(super) type Listener = Box<dyn Fn() -> Option<Recipient<RuntimeEvent>>>;
+
+enum FromChild {
+    Lines(Vec<Line>),
+    Ended(ChildExit),
+}
+
+/// Carries output from the pipe's thread to the actor.
+struct PipeSink(mpsc::Sender<FromChild>);
+
+impl OutputSink for PipeSink {
+    fn lines(&mut self, batch: Vec<Line>) -> SinkState {
+        match self.0.blocking_send(FromChild::Lines(batch)) {
+            Ok(()) => SinkState::Open,
+            Err(_) => SinkState::Gone,
+        }
+    }
+
+    fn ended(&mut self, exit: ChildExit) {
+        // An actor that is gone has nobody left to tell.
+        self.0.blocking_send(FromChild::Ended(exit)).ok();
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The process is started and introduced.
+    Starting,
+    /// Calls are taken.
+    Ready,
+    /// It was asked to end.
+    Stopping,
+    /// It is gone; the registry is still to be told.
+    Gone,
+}
+
+/// One life of the child.
+pub(super) struct AppServer {
+    config: Arc<AppServerConfig>,
+    status: StatusCell,
+    listener: Listener,
+    ledger: Arc<OrphanLedger>,
+    guard: ExitGuard,
+    incarnation: Incarnation,
+    phase: Phase,
+    child: Option<Child>,
+    boot: Boot,
+    calls: CallTable,
+    /// Output of the child; `None` while it is being waited for.
+    output: Option<mpsc::Receiver<FromChild>>,
+    /// What the registry is still to be told, in order. Output is only read while this is empty.
+    outbox: VecDeque<RuntimeEvent>,
+    /// Whether an event is on its way to the registry.
+    sending: bool,
+    /// Why the process is being ended, when that is known before it ends.
+    verdict: Option<String>,
+}
+
+impl AppServer {
+    pub(super) fn new(
+        config: Arc<AppServerConfig>,
+        status: StatusCell,
+        listener: Listener,
+        ledger: Arc<OrphanLedger>,
+        guard: ExitGuard,
+    ) -> Self {
+        let incarnation = guard.incarnation();
+        Self {
+            config,
+            status,
+            listener,
+            ledger,
+            guard,
+            incarnation,
+            phase: Phase::Starting,
+            child: None,
+            boot: Boot::default(),
+            calls: CallTable::default(),
+            output: None,
+            outbox: VecDeque::new(),
+            sending: false,
+            verdict: None,
+        }
+    }
+
+    /// Starts the process on another thread: a file system may hang.
+    fn spawn_child(&mut self, ctx: &mut Context<Self>) {
+        let (sender, receiver) = mpsc::channel(READ_AHEAD);
+        let spec = ChildSpec {
+            program: self.config.program.path.clone(),
+            args: self.config.program.args.clone(),
+            cwd: Some(self.config.cwd.clone()),
+            env: self.config.env.clone(),
+            line_cap: self.config.line_cap,
+        };
+        let ledger = Arc::clone(&self.ledger);
+        let work = tokio::task::spawn_blocking(move || {
+            let log = Box::new(|line: &str| tracing::debug!(target: "codex_stderr", line));
+            let child = spawn_logged(spec, PipeSink(sender), log)?;
+            if let Some(identity) = child.identity()
+                && let Err(error) = ledger.record(identity)
+            {
+                tracing::warn!(%error, "the child could not be listed for the sweep after a crash");
+            }
+            Ok::<_, cm_process::SpawnError>(child)
+        });
+        self.output = Some(receiver);
+        ctx.spawn(
+            work.into_actor(self)
+                .map(|result, actor, ctx| match result {
+                    Ok(Ok(child)) => actor.spawned(child, ctx),
+                    Ok(Err(error)) => actor.give_up(&error.to_string(), ctx),
+                    Err(error) => actor.give_up(&error.to_string(), ctx),
+                }),
+        );
+    }
+
+    fn spawned(&mut self, child: Child, ctx: &mut Context<Self>) {
+        let pid = child.pid();
+        tracing::info!(pid, incarnation = self.incarnation.0, "app-server started");
+        self.status.change(|status| status.pid = Some(pid));
+        if self.phase == Phase::Stopping {
+            child.stop(self.config.stop);
+        }
+        self.child = Some(child);
+        self.own_call(OwnCall::Initialize, initialize_params(&self.config.version));
+        self.pump(ctx);
+        ctx.run_interval(TICK, |actor, ctx| actor.tick(ctx));
+    }
+
+    /// Ends without a process.
+    fn give_up(&mut self, why: &str, ctx: &mut Context<Self>) {
+        tracing::error!(why, "the app-server cannot be started");
+        let view = ExitView {
+            code: None,
+            signal: None,
+            at: clock::now_iso(),
+            reason: Some(format!("cannot {why}")),
+            stderr: Vec::new(),
+        };
+        self.status.change(|status| status.last_exit = Some(view));
+        self.guard
+            .will_end(ExitKind::Failed, format!("cannot {why}"));
+        ctx.stop();
+    }
+
+    fn own_call(&mut self, call: OwnCall, params: Value) {
+        let timeout = match call {
+            OwnCall::Initialize | OwnCall::Probe => self.config.initialize_timeout,
+            OwnCall::Account | OwnCall::Login => ACCOUNT_TIMEOUT,
+        };
+        if self
+            .calls
+            .add(Caller::Own(call), call.method(), params, timeout, false)
+            .is_err()
+        {
+            tracing::error!(?call, "too many calls wait");
+        }
+        self.write_calls();
+    }
+
+    /// Writes calls while there are places.
+    fn write_calls(&mut self) {
+        let Some(child) = &self.child else { return };
+        let stdin = child.stdin();
+        let now = Instant::now();
+        while let Some(line) = self.calls.next_line(now) {
+            if let Err(error) = stdin.write(line) {
+                // The call times out or the child's end is about to be noticed: either way its
+                // owner gets an answer.
+                tracing::warn!(%error, "a call could not be written");
+                break;
+            }
+        }
+        let in_flight = self.calls.in_flight();
+        if self.status.read().in_flight != in_flight {
+            self.status.change(|status| status.in_flight = in_flight);
+        }
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        let settled = self.calls.expired(Instant::now());
+        self.settle_all(settled, ctx);
+        self.write_calls();
+        if let Some(child) = &self.child {
+            let stderr = child.stderr_tail();
+            if self.status.read().stderr != stderr {
+                self.status.change(|status| status.stderr = stderr);
+            }
+        }
+    }
+
+    /// Hands outcomes to their owners; those that travel in batches become one.
+    fn settle_all(&mut self, settled: Vec<Settled>, ctx: &mut Context<Self>) {
+        let mut items: Vec<Inbound> = Vec::new();
+        for settled in settled {
+            match settled {
+                Settled::Own(call, outcome) => self.own_answer(call, &outcome, ctx),
+                Settled::Owner(owner, outcome) => items.extend(settle(owner, outcome)),
+                Settled::Again | Settled::Unknown => {}
+            }
+        }
+        if !items.is_empty() {
+            let batch = Batch {
+                incarnation: self.incarnation,
+                received_at: clock::now_iso(),
+                items,
+            };
+            self.outbox.push_back(RuntimeEvent::Batch(Arc::new(batch)));
+            self.pump(ctx);
+        }
+    }
+
+    fn own_answer(&mut self, call: OwnCall, outcome: &CallOutcome, ctx: &mut Context<Self>) {
+        let has_key = self.config.api_key.is_some();
+        match self.boot.apply(call, outcome, has_key) {
+            Step::Introduced => {
+                let line = encode_notification::<()>("initialized", None);
+                if let (Some(child), Ok(line)) = (&self.child, line)
+                    && let Err(error) = child.stdin().write(line)
+                {
+                    tracing::warn!(%error, "`initialized` could not be written");
+                }
+                self.own_call(OwnCall::Probe, json!({}));
+                self.own_call(OwnCall::Account, json!({}));
+            }
+            Step::LogIn => {
+                tracing::info!("the app-server has no account; signing in with OPENAI_API_KEY");
+                let key = self.config.api_key.clone().unwrap_or_default();
+                self.own_call(OwnCall::Login, json!({ "type": "apiKey", "apiKey": key }));
+            }
+            Step::ReadAccount => self.own_call(OwnCall::Account, json!({})),
+            Step::Ready => self.ready(ctx),
+            Step::Unusable(why) => self.kill(why),
+            Step::Wait => {}
+        }
+        let account = self.boot.account.clone();
+        self.status.change(|status| status.account = account);
+    }
+
+    fn ready(&mut self, ctx: &mut Context<Self>) {
+        let profile = Arc::new(self.boot.profile.clone());
+        let missing = missing(&profile);
+        if !missing.is_empty() {
+            tracing::error!(
+                ?missing,
+                "this app-server lacks methods that the manager relies on"
+            );
+        }
+        tracing::info!(
+            incarnation = self.incarnation.0,
+            version = profile.version.map(|version| version.to_string()),
+            methods = profile.methods.len(),
+            "app-server ready"
+        );
+        if self.boot.account.required && self.boot.account.account.is_none() {
+            tracing::warn!("the app-server needs a login: turns will fail until there is one");
+        }
+        if self.phase == Phase::Starting {
+            self.phase = Phase::Ready;
+        }
+        let published = Arc::clone(&profile);
+        self.status.change(|status| {
+            status.initialized = true;
+            status.profile = published;
+        });
+        let up = RuntimeUp {
+            incarnation: self.incarnation,
+            profile,
+        };
+        self.outbox.push_back(RuntimeEvent::Up(up));
+        self.pump(ctx);
+    }
+
+    /// Ends a process that cannot be used.
+    fn kill(&mut self, why: String) {
+        tracing::error!(why, "ending the app-server");
+        self.verdict = Some(why);
+        if let Some(child) = &self.child {
+            child.kill_group();
+        }
+    }
+
+    /// Tells the registry what it is still to be told, then reads on.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        if self.sending {
+            return;
+        }
+        if let Some(event) = self.outbox.front() {
+            self.sending = true;
+            let event = event.clone();
+            // Asked anew each time: the registry may be in another life.
+            let request = (self.listener)().map(|listener| listener.send(event));
+            let work = async move {
+                let taken = match request {
+                    Some(request) => request.await.is_ok(),
+                    None => false,
+                };
+                if !taken {
+                    // The registry is being restarted; the event is kept until it is taken.
+                    tokio::time::sleep(OFFER_AGAIN).await;
+                }
+                taken
+            };
+            ctx.spawn(work.into_actor(self).map(|taken, actor, ctx| {
+                actor.sending = false;
+                if taken {
+                    actor.outbox.pop_front();
+                }
+                actor.pump(ctx);
+            }));
+            return;
+        }
+        if self.phase == Phase::Gone {
+            ctx.stop();
+            return;
+        }
+        let Some(mut output) = self.output.take() else {
+            return;
+        };
+        let read = async move {
+            let read = output.recv().await;
+            (output, read)
+        };
+        ctx.spawn(read.into_actor(self).map(|(output, read), actor, ctx| {
+            actor.output = Some(output);
+            match read {
+                Some(FromChild::Lines(lines)) => actor.read(lines, ctx),
+                Some(FromChild::Ended(exit)) => actor.ended(exit, ctx),
+                None => actor.ended(ChildExit::default(), ctx),
+            }
+            actor.pump(ctx);
+        }));
+    }
+
+    fn read(&mut self, lines: Vec<Line>, ctx: &mut Context<Self>) {
+        let classified = classify(lines, self.incarnation, &mut self.calls);
+        if !classified.batch.items.is_empty() {
+            self.outbox
+                .push_back(RuntimeEvent::Batch(Arc::new(classified.batch)));
+        }
+        for (call, outcome) in classified.own {
+            self.own_answer(call, &outcome, ctx);
+        }
+        if classified.account_changed && self.phase == Phase::Ready {
+            self.own_call(OwnCall::Account, json!({}));
+        }
+        self.write_calls();
+    }
+
+    fn ended(&mut self, exit: ChildExit, ctx: &mut Context<Self>) {
+        if self.phase == Phase::Gone {
+            return;
+        }
+        let stopping = self.phase == Phase::Stopping;
+        self.phase = Phase::Gone;
+        let signal = exit.signal.map(signal_name);
+        let how = match (exit.code, &signal) {
+            (Some(code), _) => format!("exited with code {code}"),
+            (None, Some(signal)) => format!("was ended by {signal}"),
+            (None, None) => "ended".to_owned(),
+        };
+        let why = match self.verdict.take() {
+            Some(verdict) => format!("{how} ({verdict})"),
+            None => how,
+        };
+        if stopping {
+            tracing::info!(why, incarnation = self.incarnation.0, "app-server stopped");
+        } else {
+            let stderr = exit
+                .stderr_tail
+                .iter()
+                .rev()
+                .take(5)
+                .rev()
+                .cloned()
+                .collect::<Vec<_>>();
+            tracing::error!(
+                why,
+                incarnation = self.incarnation.0,
+                ?stderr,
+                "app-server is gone"
+            );
+        }
+        let view = ExitView {
+            code: exit.code,
+            signal,
+            at: clock::now_iso(),
+            reason: Some(format!("The app-server {why}.")),
+            stderr: exit.stderr_tail,
+        };
+        self.status.change(|status| {
+            status.last_exit = Some(view);
+            status.pid = None;
+            status.initialized = false;
+            status.in_flight = 0;
+            status.stderr = Vec::new();
+        });
+        if let Some(child) = self.child.take() {
+            let ledger = Arc::clone(&self.ledger);
+            let pid = child.pid();
+            // Dropping the child ends what is left of its group.
+            drop(child);
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = ledger.forget(pid) {
+                    tracing::warn!(%error, pid, "the child could not be unlisted");
+                }
+            });
+        }
+        // Nobody who waits is left waiting.
+        let abandoned = self.calls.abandon();
+        self.settle_all(abandoned, ctx);
+        let why = format!("The Codex runtime {why}.");
+        self.guard.will_end(
+            if stopping {
+                ExitKind::Normal
+            } else {
+                ExitKind::Failed
+            },
+            why.trim_end_matches('.').to_owned(),
+        );
+        let down = RuntimeDown {
+            incarnation: self.incarnation,
+            why,
+        };
+        self.outbox.push_back(RuntimeEvent::Down(down));
+    }
+}
+
+/// A signal's name, such as `SIGKILL`; its number where it has none.
+fn signal_name(number: i32) -> String {
+    nix::sys::signal::Signal::try_from(number).map_or_else(
+        |_| format!("signal {number}"),
+        |signal| signal.as_str().to_owned(),
+    )
+}
+
+impl Actor for AppServer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let incarnation = self.incarnation;
+        self.status.change(|status| {
+            status.incarnation = incarnation;
+            status.pid = None;
+            status.initialized = false;
+            status.in_flight = 0;
+        });
+        self.spawn_child(ctx);
+        // A hung introduction is bounded as a whole, not only call by call.
+        let limit = self.config.initialize_timeout;
+        ctx.run_later(limit, move |actor, _| {
+            if actor.phase == Phase::Starting && actor.child.is_some() {
+                actor.kill(format!("it was not ready within {} s", limit.as_secs_f64()));
+            }
+        });
+    }
+}
+
+impl Handler<Call> for AppServer {
+    type Result = ();
+
+    fn handle(&mut self, call: Call, ctx: &mut Self::Context) {
+        let timeout = call.deadline.unwrap_or(self.config.call_timeout);
+        if self.phase != Phase::Ready {
+            let failed = Settled::Owner(call.owner, Err(CallFailure::Unavailable));
+            self.settle_all(vec![failed], ctx);
+            return;
+        }
+        let caller = Caller::Owner(call.owner);
+        let added = self
+            .calls
+            .add(caller, call.method, call.params, timeout, call.background);
+        if let Err(Caller::Owner(owner)) = added {
+            let failed = Settled::Owner(owner, Err(CallFailure::Overloaded));
+            self.settle_all(vec![failed], ctx);
+        }
+        self.write_calls();
+    }
+}
+
+impl Handler<Respond> for AppServer {
+    type Result = Result<(), CallFailure>;
+
+    fn handle(&mut self, respond: Respond, _: &mut Self::Context) -> Self::Result {
+        let alive = matches!(self.phase, Phase::Ready | Phase::Stopping | Phase::Starting);
+        let child = self
+            .child
+            .as_ref()
+            .filter(|_| alive)
+            .ok_or(CallFailure::Unavailable)?;
+        // An answer never crosses into another life: ids start at 0 in each.
+        if respond.incarnation != self.incarnation {
+            return Err(CallFailure::Unavailable);
+        }
+        let line = match &respond.outcome {
+            Ok(result) => encode_result(&respond.id, result),
+            Err(error) => encode_error(&respond.id, error),
+        };
+        let line = line.map_err(|_| CallFailure::Unavailable)?;
+        child.stdin().write(line).map_err(|error| match error {
+            cm_process::StdinError::Full => CallFailure::Overloaded,
+            _ => CallFailure::Unavailable,
+        })
+    }
+}
+
+impl Handler<Announce> for AppServer {
+    type Result = ();
+
+    fn handle(&mut self, _: Announce, ctx: &mut Self::Context) {
+        if self.phase == Phase::Ready {
+            let profile = Arc::clone(&self.status.read().profile);
+            let up = RuntimeUp {
+                incarnation: self.incarnation,
+                profile,
+            };
+            self.outbox.push_back(RuntimeEvent::Up(up));
+            self.pump(ctx);
+        }
+    }
+}
+
+impl Handler<Observe> for AppServer {
+    type Result = MessageResult<Observe>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        MessageResult(json!({
+            "phase": format!("{:?}", self.phase).to_lowercase(),
+            "pid": self.child.as_ref().map(Child::pid),
+            "inFlight": self.calls.in_flight(),
+            "outbox": self.outbox.len(),
+        }))
+    }
+}
+
+/// Ends the process in order. Sent by the supervisor.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Stop;
+
+impl Handler<Stop> for AppServer {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) {
+        if self.phase == Phase::Gone {
+            return;
+        }
+        self.phase = Phase::Stopping;
+        if let Some(child) = &self.child {
+            child.stop(self.config.stop);
+        }
+    }
+}

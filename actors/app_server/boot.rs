@@ -1,0 +1,233 @@
+//! The first words with a new child: introduction, what it can do, the login.
+
+use std::collections::BTreeSet;
+
+use cm_core::compat::{PROBE_METHOD, Profile, Version};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::failure::CallFailure;
+use super::messages::CallOutcome;
+use super::status::AccountStatus;
+
+/// Calls that the actor makes for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OwnCall {
+    /// `initialize`.
+    Initialize,
+    /// The call of no method that makes the child list its methods.
+    Probe,
+    /// `account/read`, before it is ready or after the child said that something changed.
+    Account,
+    /// `account/login/start` with the key.
+    Login,
+}
+
+impl OwnCall {
+    pub(super) fn method(self) -> &'static str {
+        match self {
+            Self::Initialize => "initialize",
+            Self::Probe => PROBE_METHOD,
+            Self::Account => "account/read",
+            Self::Login => "account/login/start",
+        }
+    }
+}
+
+/// Notifications by which codex 0.106 repeats every event in an older form. Only exact names can
+/// be opted out of; the most frequent ones are, the rest is dropped when it is read.
+const LEGACY_DELTAS: &[&str] = &[
+    "codex/event/agent_message",
+    "codex/event/agent_message_content_delta",
+    "codex/event/agent_message_delta",
+    "codex/event/agent_reasoning",
+    "codex/event/agent_reasoning_delta",
+    "codex/event/agent_reasoning_raw_content_delta",
+    "codex/event/exec_command_begin",
+    "codex/event/exec_command_end",
+    "codex/event/exec_command_output_delta",
+    "codex/event/item_completed",
+    "codex/event/item_started",
+    "codex/event/plan_delta",
+    "codex/event/reasoning_content_delta",
+    "codex/event/reasoning_raw_content_delta",
+    "codex/event/task_complete",
+    "codex/event/task_started",
+    "codex/event/token_count",
+    "codex/event/user_message",
+];
+
+pub(super) fn initialize_params(version: &str) -> Value {
+    json!({
+        "clientInfo": { "name": "codex_manager", "title": "Codex Manager", "version": version },
+        "capabilities": {
+            "experimentalApi": true,
+            "optOutNotificationMethods": LEGACY_DELTAS,
+        },
+    })
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Step {
+    /// Say `initialized`, then make these calls.
+    Introduced,
+    /// Sign in with the key.
+    LogIn,
+    /// Read the account again.
+    ReadAccount,
+    /// The child is ready.
+    Ready,
+    /// The child cannot be used, with the reason.
+    Unusable(String),
+    /// Wait for more.
+    Wait,
+}
+
+/// How far the first words are.
+#[derive(Debug, Default)]
+pub(super) struct Boot {
+    pub(super) profile: Profile,
+    pub(super) account: AccountStatus,
+    probed: bool,
+    asked_account: bool,
+    logged_in: bool,
+    ready: bool,
+}
+
+impl Boot {
+    /// Takes the outcome of a call.
+    pub(super) fn apply(&mut self, call: OwnCall, outcome: &CallOutcome, has_key: bool) -> Step {
+        match (call, outcome) {
+            (OwnCall::Initialize, Ok(result)) => {
+                let result: Value = value(result);
+                let agent = result
+                    .get("userAgent")
+                    .and_then(Value::as_str)
+                    .map(str::to_owned);
+                self.profile.version = agent.as_deref().and_then(Version::from_user_agent);
+                self.profile.user_agent = agent;
+                Step::Introduced
+            }
+            (OwnCall::Initialize, Err(error)) => {
+                Step::Unusable(format!("initialize failed: {error}"))
+            }
+            (OwnCall::Probe, outcome) => {
+                self.probed = true;
+                if let Err(CallFailure::Rpc(error)) = outcome {
+                    self.profile.methods = Profile::methods_in(&error.message);
+                }
+                self.next()
+            }
+            (OwnCall::Account, Ok(result)) => {
+                let result = value(result);
+                self.account.account = result
+                    .get("account")
+                    .filter(|account| !account.is_null())
+                    .cloned();
+                self.account.required = result
+                    .get("requiresOpenaiAuth")
+                    .and_then(Value::as_bool)
+                    .unwrap_or(false);
+                self.account.known = true;
+                // An account that the child has is never touched; the key is tried once a life.
+                let wants_login = self.account.account.is_none() && self.account.required;
+                if wants_login && has_key && !self.logged_in {
+                    self.logged_in = true;
+                    return Step::LogIn;
+                }
+                self.asked_account = true;
+                self.next()
+            }
+            (OwnCall::Account, Err(_)) => {
+                self.asked_account = true;
+                self.next()
+            }
+            (OwnCall::Login, outcome) => {
+                if let Err(error) = outcome {
+                    self.account.login_error = Some(error.to_string());
+                }
+                Step::ReadAccount
+            }
+        }
+    }
+
+    fn next(&mut self) -> Step {
+        if self.probed && self.asked_account && !self.ready {
+            self.ready = true;
+            return Step::Ready;
+        }
+        Step::Wait
+    }
+}
+
+fn value(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).unwrap_or(Value::Null)
+}
+
+/// Methods that the manager relies on and that this child lacks, for the log.
+pub(super) fn missing(profile: &Profile) -> BTreeSet<&'static str> {
+    [
+        "thread/start",
+        "thread/resume",
+        "thread/read",
+        "turn/start",
+        "turn/interrupt",
+    ]
+    .into_iter()
+    .filter(|method| !profile.has(method))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cm_core::rpc::RpcError;
+
+    fn ok(value: &Value) -> CallOutcome {
+        Ok(serde_json::value::to_raw_value(value).unwrap())
+    }
+
+    fn listed() -> CallOutcome {
+        let message = "unknown variant `x`, expected one of `thread/start`".to_owned();
+        Err(CallFailure::Rpc(RpcError {
+            code: -32600,
+            message,
+            data: None,
+        }))
+    }
+
+    #[test]
+    fn a_child_is_ready_when_it_said_who_it_is_and_what_it_can() {
+        let mut boot = Boot::default();
+        let hello = ok(&json!({"userAgent": "codex_manager/0.169.0 (Debian; x86_64) x"}));
+        assert_eq!(
+            boot.apply(OwnCall::Initialize, &hello, false),
+            Step::Introduced
+        );
+        assert_eq!(boot.apply(OwnCall::Probe, &listed(), false), Step::Wait);
+        let account = ok(&json!({"account": null, "requiresOpenaiAuth": true}));
+        assert_eq!(boot.apply(OwnCall::Account, &account, false), Step::Ready);
+        assert_eq!(boot.profile.version, Some(Version::new(0, 169, 0)));
+        assert!(boot.account.required);
+    }
+
+    #[test]
+    fn the_key_is_used_once_and_only_when_there_is_no_account() {
+        let none = ok(&json!({"account": null, "requiresOpenaiAuth": true}));
+        let some = ok(&json!({"account": {"type": "chatgpt"}, "requiresOpenaiAuth": true}));
+        let mut boot = Boot::default();
+        boot.apply(OwnCall::Probe, &listed(), true);
+        assert_eq!(boot.apply(OwnCall::Account, &none, true), Step::LogIn);
+        let refused = Err(CallFailure::Timeout);
+        assert_eq!(
+            boot.apply(OwnCall::Login, &refused, true),
+            Step::ReadAccount
+        );
+        assert_eq!(boot.apply(OwnCall::Account, &none, true), Step::Ready);
+        assert!(boot.account.login_error.is_some());
+        let mut boot = Boot::default();
+        boot.apply(OwnCall::Probe, &listed(), true);
+        assert_eq!(boot.apply(OwnCall::Account, &some, true), Step::Ready);
+    }
+}

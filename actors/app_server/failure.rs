@@ -1,0 +1,137 @@
+//! Why a call to the child failed, and what clients are told.
+
+use cm_core::error::{ErrorCode, Failure};
+use cm_core::rpc::{RpcError, code};
+
+/// Why a call to the child failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CallFailure {
+    /// The child answered with an error.
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    /// The child is not running, or ended before it answered.
+    #[error("the app-server is not running")]
+    Unavailable,
+    /// The child did not answer in time. It may still do what it was asked.
+    #[error("the app-server did not answer in time")]
+    Timeout,
+    /// Too many calls wait already.
+    #[error("too many calls wait for the app-server")]
+    Overloaded,
+}
+
+impl CallFailure {
+    /// Whether the child says that it does not know the thread.
+    ///
+    /// Texts as codex 0.106 – 0.169 write them; the code is −32600, as for nearly everything.
+    pub fn is_unknown_thread(&self) -> bool {
+        let Self::Rpc(error) = self else { return false };
+        let text = error.message.to_ascii_lowercase();
+        [
+            "thread not found",
+            "conversation not found",
+            "no rollout found for",
+            "invalid thread id",
+            "invalid conversation id",
+            "thread not loaded",
+        ]
+        .iter()
+        .any(|known| text.contains(known))
+    }
+
+    /// What clients are told about a failed call of `method`.
+    pub fn failure(&self, method: &str) -> Failure {
+        match self {
+            Self::Rpc(error) => rpc_failure(error, method, self.is_unknown_thread()),
+            Self::Unavailable => Failure::new(
+                ErrorCode::RuntimeUnavailable,
+                "The Codex runtime is not running at the moment; it is started again by itself. \
+                 See /api/runtime for its state.",
+            ),
+            Self::Timeout => Failure::new(
+                ErrorCode::CodexTimeout,
+                format!("The Codex runtime did not answer `{method}` in time."),
+            ),
+            Self::Overloaded => Failure::new(
+                ErrorCode::Overloaded,
+                "Too many calls wait for the Codex runtime; try again shortly.",
+            ),
+        }
+    }
+}
+
+fn rpc_failure(error: &RpcError, method: &str, unknown_thread: bool) -> Failure {
+    let text = error.message.to_ascii_lowercase();
+    let has = |known: &str| text.contains(known);
+    let unknown_method = text.contains(&format!(
+        "unknown variant `{}`",
+        method.to_ascii_lowercase()
+    )) || has("experimentalapi capability")
+        || has("method not found")
+        || error.code == code::METHOD_NOT_FOUND;
+    let code = if unknown_method {
+        ErrorCode::MethodNotSupported
+    } else if has("already has an active writer") {
+        ErrorCode::ThreadInUse
+    } else if unknown_thread {
+        ErrorCode::NotFound
+    } else if error.code == code::INVALID_PARAMS
+        || has("missing field")
+        || has("invalid type")
+        || has("unknown variant")
+    {
+        ErrorCode::InvalidParams
+    } else if has("unauthorized") || has("authentication required") || has("missing bearer") {
+        ErrorCode::AuthRequired
+    } else if error.code == code::OVERLOADED {
+        ErrorCode::Overloaded
+    } else if error.code == code::INVALID_REQUEST {
+        ErrorCode::InvalidState
+    } else {
+        ErrorCode::CodexError
+    };
+    // The text of an unknown method lists every method of the build: several kilobytes.
+    let message = match code {
+        ErrorCode::MethodNotSupported => {
+            format!("This version of the Codex runtime has no `{method}`.")
+        }
+        _ => error.message.chars().take(2_000).collect(),
+    };
+    Failure::new(code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code_of(code: i64, message: &str) -> ErrorCode {
+        let error = RpcError {
+            code,
+            message: message.to_owned(),
+            data: None,
+        };
+        CallFailure::Rpc(error).failure("thread/delete").code
+    }
+
+    #[test]
+    fn errors_are_told_apart_by_code_and_text() {
+        let unknown = "Invalid request: unknown variant `thread/delete`, expected one of `a`";
+        assert_eq!(code_of(-32600, unknown), ErrorCode::MethodNotSupported);
+        let value = "Invalid request: unknown variant `sometimes`, expected one of `never`";
+        assert_eq!(code_of(-32600, value), ErrorCode::InvalidParams);
+        assert_eq!(
+            code_of(-32600, "no rollout found for thread id x"),
+            ErrorCode::NotFound
+        );
+        assert_eq!(
+            code_of(-32600, "thread x already has an active writer"),
+            ErrorCode::ThreadInUse
+        );
+        assert_eq!(code_of(-32600, "no active turn"), ErrorCode::InvalidState);
+        assert_eq!(
+            code_of(-32001, "Server overloaded; retry later."),
+            ErrorCode::Overloaded
+        );
+        assert_eq!(code_of(-32603, "boom"), ErrorCode::CodexError);
+    }
+}

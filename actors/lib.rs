@@ -1,0 +1,25 @@
+//! Everything in Codex Manager that lives, remembers or waits.
+//!
+//! Every living thing is an actix actor under the [`supervisor`]; memory is a cache of the
+//! [`store`]; nothing here knows HTTP. All actors of this crate run on one control arbiter, the
+//! store on its own OS thread.
+//!
+//! # Layout
+//!
+//! - [`handle`]: what callers hold instead of an address; it survives restarts.
+//! - [`supervisor`]: child specs, restart policy, the tree that operators see.
+//! - [`store`]: the `Store` trait, its sled implementation, the store thread and its group commit.
+//! - [`journal`]: numbers for frames, the ring, and the workers that read it.
+//! - [`app_server`]: one child process is one incarnation of one actor.
+//! - [`thread`]: the registry and one actor per Codex thread.
+//! - [`request`]: one actor per pending approval, question or tool call.
+//! - [`clock`]: wall clock time in the forms that records and bodies use.
+
+pub mod app_server;
+pub mod clock;
+pub mod handle;
+pub mod journal;
+pub mod request;
+pub mod store;
+pub mod supervisor;
+pub mod thread;

@@ -1,0 +1,249 @@
+//! The actor of one request.
+
+use actix::prelude::*;
+use cm_core::ids::ThreadId;
+use cm_core::request::{Decision, ExpiryReason, Refusal, RequestRecord};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::app_server::{AppServerHandle, CallFailure};
+use crate::clock;
+use crate::store::{StoreError, StoreHandle, WriteBatch, put_request};
+use crate::supervisor::Observe;
+use crate::thread::{DecisionInput, RequestChanged, SessionError};
+
+/// Decides the request. Sent by its thread; answered through `reply`.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Decide {
+    pub(crate) input: DecisionInput,
+    pub(crate) by: String,
+    pub(crate) reply: oneshot::Sender<Result<ThreadId, SessionError>>,
+}
+
+/// Ends the request without an answer. Sent by its thread when the turn, the child or the session
+/// is gone, or when the child says that it no longer waits.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Expire {
+    pub(crate) reason: ExpiryReason,
+}
+
+/// One pending request.
+pub(crate) struct Request {
+    record: RequestRecord,
+    store: StoreHandle,
+    app_server: AppServerHandle,
+    /// The thread that it belongs to.
+    thread: Recipient<RequestChanged>,
+    /// Whether a decision is on its way: its caller is answered before the actor ends.
+    deciding: bool,
+}
+
+impl Request {
+    pub(crate) fn new(
+        mut record: RequestRecord,
+        store: StoreHandle,
+        app_server: AppServerHandle,
+        thread: Recipient<RequestChanged>,
+    ) -> Self {
+        // A claim whose actor ended before it wrote the answer would leave the child waiting; the
+        // child ignores a second answer to a request that it has done with.
+        record.release();
+        Self {
+            record,
+            store,
+            app_server,
+            thread,
+            deciding: false,
+        }
+    }
+
+    /// Stores the record as it is.
+    fn save(&self) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        let mut batch = WriteBatch::default();
+        let put = put_request(&mut batch, &self.record);
+        let store = self.store.clone();
+        async move {
+            put?;
+            store.commit(batch).await
+        }
+    }
+
+    /// Tells the thread; one that is gone is being rebuilt from what was stored.
+    fn tell_thread(&self) {
+        if let Err(error) = self.thread.try_send(RequestChanged(self.record.clone())) {
+            tracing::error!(request = %self.record.id, %error, "the thread was not told of a change");
+        }
+    }
+
+    fn close_if_done(&self, ctx: &mut Context<Self>) {
+        if self.record.is_closed() && !self.deciding {
+            ctx.stop();
+        }
+    }
+
+    fn refused(&self, refusal: Refusal) -> SessionError {
+        SessionError::Refused {
+            id: self.record.id.clone(),
+            thread_id: self.record.thread_id.clone(),
+            refusal,
+        }
+    }
+
+    fn decision(&self, input: DecisionInput, by: String) -> Decision {
+        let at = clock::now_iso();
+        match input {
+            DecisionInput::Approval { decision, scope } => Decision {
+                label: decision.as_str().to_owned(),
+                scope: Some(scope.as_str().to_owned()),
+                success: None,
+                result: self.record.kind.approval_result(decision, scope),
+                by,
+                at,
+            },
+            DecisionInput::ToolInput { decision, result } => Decision {
+                label: decision.as_str().to_owned(),
+                scope: None,
+                success: None,
+                result,
+                by,
+                at,
+            },
+            DecisionInput::ToolCall { success, result } => Decision {
+                label: if success { "success" } else { "failure" }.to_owned(),
+                scope: None,
+                success: Some(success),
+                result,
+                by,
+                at,
+            },
+        }
+    }
+
+    /// The answer reached the child, or did not.
+    fn written(&mut self, result: Result<(), CallFailure>) -> Result<(), SessionError> {
+        match result {
+            Ok(()) => {
+                self.record.delivered(clock::now_ms());
+                Ok(())
+            }
+            Err(error) => {
+                // Whoever asked again may decide again; if the child is gone, the request is
+                // about to expire.
+                self.record.release();
+                Err(error.failure(&self.record.method).into())
+            }
+        }
+    }
+}
+
+impl Actor for Request {
+    type Context = Context<Self>;
+}
+
+impl Handler<Decide> for Request {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, decide: Decide, _: &mut Self::Context) -> Self::Result {
+        let Decide { input, by, reply } = decide;
+        // Whoever asked may have stopped waiting, so a failed send is nothing to report.
+        if input.family() != self.record.kind.family() {
+            reply
+                .send(Err(SessionError::NoRequest(self.record.id.clone())))
+                .ok();
+            return Box::pin(actix::fut::ready(()));
+        }
+        let decision = self.decision(input, by);
+        let result = decision.result.clone();
+        // The claim is taken before anything is awaited: the first decision wins.
+        if let Err(refusal) = self.record.claim(decision) {
+            reply.send(Err(self.refused(refusal))).ok();
+            return Box::pin(actix::fut::ready(()));
+        }
+        self.deciding = true;
+        let saved = self.save();
+        let work = saved
+            .into_actor(self)
+            .then(move |saved, request: &mut Self, _| {
+                let handle = request.app_server.clone();
+                let incarnation = request.record.incarnation;
+                let rpc_id = request.record.rpc_id.clone();
+                let still_ours = !request.record.is_closed();
+                async move {
+                    saved.map_err(SessionError::from)?;
+                    // It may have expired while the decision was stored.
+                    if !still_ours {
+                        return Ok(Err(CallFailure::Unavailable));
+                    }
+                    Ok(handle.respond(incarnation, rpc_id, Ok(result)).await)
+                }
+                .into_actor(request)
+            });
+        Box::pin(work.then(move |outcome: Result<_, SessionError>, request, _| {
+            let answer = match outcome {
+                Ok(written) => match &request.record.state {
+                    cm_core::request::RequestState::Expired { reason, at, .. } => {
+                        let refusal = Refusal::Expired { reason: *reason, at: at.clone() };
+                        Err(request.refused(refusal))
+                    }
+                    _ => request.written(written),
+                },
+                Err(error) => {
+                    request.record.release();
+                    Err(error)
+                }
+            };
+            let saved = request.save();
+            let thread_id = request.record.thread_id.clone();
+            saved.into_actor(request).map(move |saved, request: &mut Self, ctx| {
+                if let Err(error) = saved {
+                    tracing::error!(request = %request.record.id, %error, "a decision's end was not stored");
+                }
+                request.deciding = false;
+                if answer.is_ok() {
+                    request.tell_thread();
+                }
+                reply.send(answer.map(|()| thread_id)).ok();
+                request.close_if_done(ctx);
+            })
+        }))
+    }
+}
+
+impl Handler<Expire> for Request {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, Expire { reason }: Expire, _: &mut Self::Context) -> Self::Result {
+        let now = clock::now_ms();
+        let at = clock::iso(now);
+        let changed = match reason {
+            ExpiryReason::ResolvedByRuntime => self.record.resolved(now, &at),
+            _ => self.record.expire(reason, now, &at),
+        };
+        if !changed {
+            return Box::pin(actix::fut::ready(()));
+        }
+        let saved = self.save();
+        Box::pin(saved.into_actor(self).map(|saved, request, ctx| {
+            if let Err(error) = saved {
+                tracing::error!(request = %request.record.id, %error, "an expiry was not stored");
+            }
+            request.tell_thread();
+            request.close_if_done(ctx);
+        }))
+    }
+}
+
+impl Handler<Observe> for Request {
+    type Result = MessageResult<Observe>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        let observed: Value = json!({
+            "method": self.record.method,
+            "status": self.record.status(),
+            "createdAt": self.record.created_at,
+        });
+        MessageResult(observed)
+    }
+}

@@ -1,0 +1,8 @@
+//! One actor per pending approval, question or tool call.
+//!
+//! It owns its record: it claims for the first decision, stores it, writes the answer to the
+//! child, and tells its thread of each change when the change is on the disk.
+
+mod actor;
+
+pub(crate) use actor::{Decide, Expire, Request};

@@ -1,0 +1,174 @@
+//! The store's thread and the actor that supervises it.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use cm_core::restart::{ExitKind, Policy, Restart};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::backend::{Store, StoreError, WriteBatch};
+use super::handle::{Job, QUEUE, StoreHandle};
+use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, StateCell, observer};
+
+/// Writes that one group takes at the most, so that the first of them does not wait for ever.
+const GROUP: usize = 256;
+
+/// Opens the store; called on the store's own thread at each start.
+pub type StoreOpener = Box<dyn FnMut() -> Result<Box<dyn Store>, StoreError> + Send>;
+
+/// Supervises the store's thread.
+pub struct StoreActor {
+    handle: StoreHandle,
+    guard: ExitGuard,
+    /// Told when the thread has ended, with the reason.
+    ended: Option<oneshot::Receiver<String>>,
+}
+
+/// The spec of the store's actor.
+///
+/// `opener` runs on the store's thread. A store that was opened beforehand, to fail early, can be
+/// handed out by it the first time. `state` is kept current with its supervision.
+pub fn store_spec(
+    handle: StoreHandle,
+    policy: Policy,
+    opener: StoreOpener,
+    state: &StateCell,
+) -> ChildSpec {
+    let shared = std::sync::Arc::new(std::sync::Mutex::new(opener));
+    ChildSpec {
+        name: "store",
+        restart: Restart::Permanent,
+        policy,
+        shutdown: Duration::from_secs(2),
+        watch: Some(state.watcher()),
+        start: Box::new(move |guard| {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            let (told, ended) = oneshot::channel();
+            let opener = std::sync::Arc::clone(&shared);
+            let spawned = std::thread::Builder::new()
+                .name("store".to_owned())
+                .spawn(move || {
+                    let opened = match opener.lock() {
+                        Ok(mut opener) => opener(),
+                        Err(poisoned) => poisoned.into_inner()(),
+                    };
+                    let why = match opened {
+                        Ok(store) => run(store, receiver),
+                        Err(error) => error.to_string(),
+                    };
+                    // The actor may be gone already.
+                    told.send(why).ok();
+                });
+            if let Err(error) = spawned {
+                tracing::error!(%error, "cannot start the store's thread");
+            }
+            handle.fill(sender);
+            let actor = StoreActor {
+                handle: handle.clone(),
+                guard,
+                ended: Some(ended),
+            };
+            let address = actor.start();
+            let stop = address.clone();
+            Started {
+                stop: Box::new(move || {
+                    let request = stop.send(Stop);
+                    actix::spawn(async move { request.await.ok() });
+                }),
+                observe: observer(address),
+                // The stop itself travels through the handle; the actor empties it at its end.
+                clear: Box::new(|| {}),
+            }
+        }),
+    }
+}
+
+impl Actor for StoreActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(ended) = self.ended.take() else {
+            return;
+        };
+        ctx.spawn(ended.into_actor(self).map(|why, actor, ctx| {
+            let (kind, why) = match why {
+                Ok(why) if why.is_empty() => (ExitKind::Normal, "stopped".to_owned()),
+                Ok(why) => (ExitKind::Failed, why),
+                Err(_) => (ExitKind::Panicked, "the store's thread panicked".to_owned()),
+            };
+            actor.handle.clear();
+            actor.guard.will_end(kind, why);
+            ctx.stop();
+        }));
+    }
+}
+
+impl Handler<Observe> for StoreActor {
+    type Result = MessageResult<Observe>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        let observed: Value = json!({ "waiting": self.handle.waiting() });
+        MessageResult(observed)
+    }
+}
+
+/// Ends the store's thread when everything queued is durable. Sent by the supervisor.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Stop;
+
+impl Handler<Stop> for StoreActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
+        let handle = self.handle.clone();
+        Box::pin(async move { handle.stop().await })
+    }
+}
+
+/// The store's thread. Answers why it ended; empty when it was asked to.
+fn run(mut store: Box<dyn Store>, mut queue: mpsc::Receiver<Job>) -> String {
+    let mut batches: Vec<WriteBatch> = Vec::new();
+    let mut waiting: Vec<oneshot::Sender<Result<(), StoreError>>> = Vec::new();
+    let mut carried: Option<Job> = None;
+    loop {
+        let Some(job) = carried.take().or_else(|| queue.blocking_recv()) else {
+            return String::new();
+        };
+        match job {
+            Job::Read(read) => read(store.as_ref()),
+            Job::Stop(done) => {
+                drop(store);
+                // The one who asked may have stopped waiting.
+                done.send(()).ok();
+                return String::new();
+            }
+            Job::Commit { batch, done } => {
+                batches.push(batch);
+                waiting.extend(done);
+                while batches.len() < GROUP {
+                    match queue.try_recv() {
+                        Ok(Job::Commit { batch, done }) => {
+                            batches.push(batch);
+                            waiting.extend(done);
+                        }
+                        Ok(other) => {
+                            carried = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                let result = store.commit(&batches);
+                if let Err(error) = &result {
+                    tracing::error!(%error, batches = batches.len(), "a group of writes failed");
+                }
+                batches.clear();
+                for done in waiting.drain(..) {
+                    done.send(result.clone()).ok();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What any store can do.
+
+use std::path::PathBuf;
+
+/// Why the store refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the directory.
+    #[error("another codex-manager is running on {0}")]
+    InUse(PathBuf),
+    /// The directory or the file cannot be used.
+    #[error("the store in {path} cannot be opened: {why}")]
+    Open {
+        /// The store's directory.
+        path: PathBuf,
+        /// What the system or the library says.
+        why: String,
+    },
+    /// A write or a sync failed; it may or may not be on the disk.
+    #[error("the store cannot be written: {0}")]
+    Write(String),
+    /// A read failed.
+    #[error("the store cannot be read: {0}")]
+    Read(String),
+    /// A record is not what it should be.
+    #[error("the record {key} cannot be understood: {why}")]
+    Record {
+        /// The record's key, made readable.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The store's thread is not running, or its queue did not move in time.
+    #[error("the store does not answer")]
+    Unavailable,
+}
+
+/// Changes that are applied together or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteBatch {
+    /// Keys with their new value; `None` removes the key. A later entry overrides an earlier one.
+    pub entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl WriteBatch {
+    /// Sets a key.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.entries.push((key, Some(value)));
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: Vec<u8>) {
+        self.entries.push((key, None));
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Adds the changes of another batch behind these.
+    pub fn extend(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+    }
+}
+
+/// Which keys to read, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scan {
+    /// What the keys begin with.
+    pub prefix: Vec<u8>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// A key-value store with ordered keys.
+pub trait Store: Send {
+    /// Applies the batches in order, each atomically, and returns when all are durable.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Write`]; any of the batches may or may not have been applied then.
+    fn commit(&mut self, batches: &[WriteBatch]) -> Result<(), StoreError>;
+
+    /// Reads one value.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Reads the values whose keys begin with a prefix, in the keys' order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    fn scan(&self, scan: &Scan) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+}

@@ -1,0 +1,79 @@
+//! Keys of the one tree.
+//!
+//! A key is a letter, a zero byte and its parts; ids never hold a zero byte, and ordinals are
+//! big-endian, so that keys sort as their parts do.
+
+use cm_core::ids::{RequestId, ThreadId};
+
+/// Identity of the store's history.
+pub const EPOCH: &[u8] = b"m\0epoch";
+/// Highest sequence number that is reserved, eight bytes big-endian.
+pub const SEQ_RESERVED: &[u8] = b"m\0seq";
+/// Version of the format of keys and records.
+pub const FORMAT: &[u8] = b"m\0format";
+
+/// A thread's record.
+pub fn thread(id: &ThreadId) -> Vec<u8> {
+    [b"t\0", id.as_str().as_bytes()].concat()
+}
+
+/// All threads.
+pub fn threads() -> Vec<u8> {
+    b"t\0".to_vec()
+}
+
+/// One turn of a thread.
+pub fn turn(id: &ThreadId, ordinal: u32) -> Vec<u8> {
+    [&turns(id)[..], &ordinal.to_be_bytes()].concat()
+}
+
+/// All turns of a thread.
+pub fn turns(id: &ThreadId) -> Vec<u8> {
+    [b"u\0", id.as_str().as_bytes(), b"\0"].concat()
+}
+
+/// One item of a thread.
+pub fn item(id: &ThreadId, ordinal: u64) -> Vec<u8> {
+    [&items(id)[..], &ordinal.to_be_bytes()].concat()
+}
+
+/// All items of a thread.
+pub fn items(id: &ThreadId) -> Vec<u8> {
+    [b"i\0", id.as_str().as_bytes(), b"\0"].concat()
+}
+
+/// A request's record.
+pub fn request(id: &RequestId) -> Vec<u8> {
+    [b"r\0", id.as_str().as_bytes()].concat()
+}
+
+/// The place of a request among its thread's rows; the value is the request's id.
+pub fn thread_request(id: &ThreadId, ordinal: u64) -> Vec<u8> {
+    [&thread_requests(id)[..], &ordinal.to_be_bytes()].concat()
+}
+
+/// All requests of a thread.
+pub fn thread_requests(id: &ThreadId) -> Vec<u8> {
+    [b"q\0", id.as_str().as_bytes(), b"\0"].concat()
+}
+
+/// Marks a thread with a running turn or a pending request, so that a boot finds those without
+/// reading all threads.
+pub fn open(id: &ThreadId) -> Vec<u8> {
+    [b"o\0", id.as_str().as_bytes()].concat()
+}
+
+/// All marks of [`open`].
+pub fn opens() -> Vec<u8> {
+    b"o\0".to_vec()
+}
+
+/// Marks a deleted thread, so that nothing of it is taken up again.
+pub fn tombstone(id: &ThreadId) -> Vec<u8> {
+    [b"x\0", id.as_str().as_bytes()].concat()
+}
+
+/// A key made readable for messages.
+pub fn readable(key: &[u8]) -> String {
+    key.escape_ascii().to_string()
+}

@@ -1,0 +1,122 @@
+//! A store in memory, for tests of everything above the store.
+
+use std::collections::BTreeMap;
+
+use super::backend::{Scan, Store, StoreError, WriteBatch};
+
+/// A store that forgets everything when it is dropped.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Commits that are still to fail.
+    failing: usize,
+}
+
+impl MemoryStore {
+    /// Makes an empty store whose first `failing` commits fail.
+    pub fn failing(failing: usize) -> Self {
+        Self {
+            failing,
+            ..Self::default()
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn commit(&mut self, batches: &[WriteBatch]) -> Result<(), StoreError> {
+        if self.failing > 0 {
+            self.failing -= 1;
+            return Err(StoreError::Write("no space left on device".to_owned()));
+        }
+        for (key, value) in batches.iter().flat_map(|batch| &batch.entries) {
+            match value {
+                Some(value) => self.entries.insert(key.clone(), value.clone()),
+                None => self.entries.remove(key),
+            };
+        }
+        Ok(())
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.entries.get(key).cloned())
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        Ok(self
+            .entries
+            .range(scan.prefix.clone()..)
+            .take_while(|(key, _)| key.starts_with(&scan.prefix))
+            .take(scan.limit)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SledStore;
+    use super::*;
+
+    /// The contract that every store keeps.
+    fn contract(store: &mut dyn Store) {
+        let mut batch = WriteBatch::default();
+        batch.put(b"a\x001".to_vec(), b"one".to_vec());
+        batch.put(b"a\x002".to_vec(), b"two".to_vec());
+        batch.put(b"b\x001".to_vec(), b"other".to_vec());
+        store.commit(&[batch]).unwrap();
+        assert_eq!(store.get(b"a\x002").unwrap().as_deref(), Some(&b"two"[..]));
+        assert_eq!(store.get(b"none").unwrap(), None);
+        let all = store
+            .scan(&Scan {
+                prefix: b"a\x00".to_vec(),
+                limit: 9,
+            })
+            .unwrap();
+        assert_eq!(all.len(), 2);
+        assert_eq!(
+            store
+                .scan(&Scan {
+                    prefix: b"a".to_vec(),
+                    limit: 1
+                })
+                .unwrap()
+                .len(),
+            1
+        );
+        let mut batch = WriteBatch::default();
+        batch.remove(b"a\x001".to_vec());
+        batch.put(b"a\x002".to_vec(), b"first".to_vec());
+        batch.put(b"a\x002".to_vec(), b"second".to_vec());
+        store.commit(&[batch]).unwrap();
+        assert_eq!(store.get(b"a\x001").unwrap(), None);
+        assert_eq!(
+            store.get(b"a\x002").unwrap().as_deref(),
+            Some(&b"second"[..])
+        );
+    }
+
+    #[test]
+    fn the_memory_store_keeps_the_contract() {
+        contract(&mut MemoryStore::default());
+    }
+
+    #[test]
+    fn the_sled_store_keeps_the_contract_and_what_it_was_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        contract(&mut SledStore::open(&path).unwrap());
+        let again = SledStore::open(&path).unwrap();
+        assert_eq!(
+            again.get(b"a\x002").unwrap().as_deref(),
+            Some(&b"second"[..])
+        );
+    }
+
+    #[test]
+    fn a_second_opener_is_refused_with_the_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let _first = SledStore::open(&path).unwrap();
+        assert_eq!(SledStore::open(&path).unwrap_err(), StoreError::InUse(path));
+    }
+}

@@ -1,0 +1,22 @@
+//! Durable state: a `Store` trait, its sled implementation, and the thread that owns it.
+//!
+//! A write is acknowledged when it is on the disk: whatever writes are queued are applied as one
+//! group, then flushed and `fdatasync`ed, then acknowledged. Nothing lingers when idle.
+
+mod actor;
+mod backend;
+mod handle;
+pub mod keys;
+mod memory;
+mod records;
+mod sled_backend;
+
+pub use actor::{StoreActor, StoreOpener, store_spec};
+pub use backend::{Scan, Store, StoreError, WriteBatch};
+pub use handle::{StoreHandle, Ticket};
+pub use memory::MemoryStore;
+pub use records::{
+    StoredThread, Transcript, put_item, put_request, put_thread, put_turn, read_request,
+    read_thread, read_thread_requests, read_transcript, remove_thread, scan_threads,
+};
+pub use sled_backend::SledStore;

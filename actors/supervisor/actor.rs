@@ -1,0 +1,581 @@
+//! The supervisor itself.
+
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use cm_core::ids::Incarnation;
+use cm_core::restart::{Decision, ExitKind, History};
+use cm_core::wire::TreeNode;
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::guard::ExitGuard;
+use super::spec::{ChildSpec, ChildState, Started};
+use crate::handle::{CallError, Handle};
+
+/// Room for exits: every child has one guard, so this is never reached by the tree we build.
+const MAILBOX: usize = 1024;
+
+/// What happens to the siblings of a child that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// Nothing.
+    OneForOne,
+    /// Those that were started after it are stopped and started again behind it.
+    RestForOne,
+}
+
+/// A child ended. Sent by its [`ExitGuard`]; ignored when the incarnation is not the current one.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ChildExited {
+    /// The child's name.
+    pub child: &'static str,
+    /// Which life ended.
+    pub incarnation: Incarnation,
+    /// How.
+    pub kind: ExitKind,
+    /// Why, for the log and the tree.
+    pub why: String,
+}
+
+/// Asks for the tree. Sent by routes and tests.
+#[derive(Debug, Message)]
+#[rtype(result = "TreeNode")]
+pub struct GetTree;
+
+/// Ends a child and starts it at once, forgiving its past. Sent when an operator asks for it;
+/// answered with the life that is being ended, or `None` for an unknown child.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Incarnation>")]
+pub struct RestartChild(pub String);
+
+/// Ends the children in reverse order and starts none again. Answered when all have ended or
+/// used up their deadlines.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ShutDown;
+
+/// A restart that is due. Sent by the supervisor's timers to itself.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct StartDue {
+    index: usize,
+    after: Incarnation,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Never started, or ended for good.
+    Stopped,
+    Running,
+    /// Asked to end: by hand, by a sibling's end, or by the shutdown.
+    Stopping,
+    /// Waits for its restart.
+    Backoff,
+    /// Waits for its probe.
+    Failed,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Backoff => "backoff",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+struct Child {
+    spec: ChildSpec,
+    state: State,
+    incarnation: Incarnation,
+    history: History,
+    /// The living incarnation.
+    started: Option<Started>,
+    /// The restart or probe that is due; dropped when something else overtakes it.
+    timer: Option<SpawnHandle>,
+    last_exit: Option<String>,
+    /// Told when the current life has ended.
+    waiting: Vec<oneshot::Sender<()>>,
+    /// Whether it is to be started without backoff when it has ended, because a person or a
+    /// sibling asked for it.
+    restart_at_once: bool,
+}
+
+impl Child {
+    fn set(&mut self, state: State) {
+        self.state = state;
+        if let Some(watch) = &self.spec.watch {
+            watch(&ChildState {
+                state: state.as_str(),
+                incarnation: self.incarnation,
+                restarts: self.history.total(),
+                last_exit: self.last_exit.clone(),
+            });
+        }
+    }
+}
+
+/// Starts, watches and restarts its children.
+pub struct Supervisor {
+    name: &'static str,
+    strategy: Strategy,
+    handle: SupervisorHandle,
+    children: Vec<Child>,
+    /// Moment that the histories count from.
+    began: Instant,
+    /// Set by [`ShutDown`]: nothing is started any more.
+    shutting_down: bool,
+    /// Set when this supervisor is itself a child.
+    guard: Option<ExitGuard>,
+}
+
+/// How everyone reaches a supervisor.
+#[derive(Debug, Clone, Default)]
+pub struct SupervisorHandle {
+    handle: Handle<Supervisor>,
+}
+
+impl SupervisorHandle {
+    pub(super) fn child_exited(&self, exited: ChildExited) {
+        let child = exited.child;
+        if let Err(error) = self.handle.tell(exited) {
+            // While the system goes down nobody is left to be told.
+            tracing::debug!(child, %error, "nobody to report the exit to");
+        }
+    }
+
+    /// The tree with what each actor shows of itself.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] when the supervisor does not answer within two seconds.
+    pub async fn tree(&self) -> Result<TreeNode, CallError> {
+        self.handle.ask(GetTree, Duration::from_secs(2)).await
+    }
+
+    /// Restarts a child by hand.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] when the supervisor does not answer within two seconds.
+    pub async fn restart(&self, child: &str) -> Result<Option<Incarnation>, CallError> {
+        self.handle
+            .ask(RestartChild(child.to_owned()), Duration::from_secs(2))
+            .await
+    }
+
+    /// Ends every child, the last one first.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Timeout`] when the children used up more than `deadline`.
+    pub async fn shut_down(&self, deadline: Duration) -> Result<(), CallError> {
+        self.handle.ask(ShutDown, deadline).await
+    }
+}
+
+impl Supervisor {
+    /// Starts a supervisor and, in order, its children, on the current arbiter.
+    pub fn start_tree(
+        name: &'static str,
+        strategy: Strategy,
+        specs: Vec<ChildSpec>,
+    ) -> SupervisorHandle {
+        Self::start_nested(name, strategy, specs, None).0
+    }
+
+    /// Starts a supervisor that is itself a child of another.
+    pub fn start_nested(
+        name: &'static str,
+        strategy: Strategy,
+        specs: Vec<ChildSpec>,
+        guard: Option<ExitGuard>,
+    ) -> (SupervisorHandle, Started) {
+        let handle = SupervisorHandle::default();
+        let children = specs
+            .into_iter()
+            .map(|spec| Child {
+                spec,
+                state: State::Stopped,
+                incarnation: Incarnation::default(),
+                history: History::default(),
+                started: None,
+                timer: None,
+                last_exit: None,
+                waiting: Vec::new(),
+                restart_at_once: false,
+            })
+            .collect();
+        let supervisor = Self {
+            name,
+            strategy,
+            handle: handle.clone(),
+            children,
+            began: Instant::now(),
+            shutting_down: false,
+            guard,
+        };
+        let address = Self::create(|ctx| {
+            ctx.set_mailbox_capacity(MAILBOX);
+            supervisor
+        });
+        handle.handle.fill(address.clone());
+        let stop = address.clone();
+        let look = address;
+        let started = Started {
+            stop: Box::new(move || {
+                let request = stop.send(StopNested);
+                actix::spawn(async move { request.await.ok() });
+            }),
+            observe: Box::new(move || {
+                let request = look.send(GetTree).timeout(Duration::from_secs(1));
+                Box::pin(async move {
+                    let tree = request.await.ok()?;
+                    serde_json::to_value(tree.children).ok()
+                })
+            }),
+            clear: Box::new(|| {}),
+        };
+        (handle, started)
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn start_child(&mut self, index: usize, ctx: &mut Context<Self>) {
+        let now = self.now();
+        let handle = self.handle.clone();
+        let Some(child) = self.children.get_mut(index) else {
+            return;
+        };
+        if self.shutting_down || child.started.is_some() {
+            return;
+        }
+        if let Some(timer) = child.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        child.incarnation = child.incarnation.next();
+        child.restart_at_once = false;
+        child.history.started(now);
+        let guard = ExitGuard::new(handle, child.spec.name, child.incarnation);
+        tracing::debug!(
+            child = child.spec.name,
+            incarnation = child.incarnation.0,
+            "starting"
+        );
+        child.started = Some((child.spec.start)(guard));
+        child.set(State::Running);
+    }
+
+    /// Asks a child to end and arms its deadline. The guard brings it back here.
+    fn stop_child(&mut self, index: usize, ctx: &mut Context<Self>) {
+        let Some(child) = self.children.get_mut(index) else {
+            return;
+        };
+        if let Some(timer) = child.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        if child.started.is_none() {
+            return;
+        }
+        child.set(State::Stopping);
+        let Some(started) = &child.started else {
+            return;
+        };
+        (started.clear)();
+        (started.stop)();
+        let name = child.spec.name;
+        let incarnation = child.incarnation;
+        let deadline = child.spec.shutdown;
+        ctx.run_later(deadline, move |supervisor, ctx| {
+            let late = supervisor
+                .children
+                .get(index)
+                .is_some_and(|child| child.incarnation == incarnation && child.started.is_some());
+            if late {
+                tracing::error!(child = name, ?deadline, "did not end in time; given up on");
+                supervisor.ended(
+                    index,
+                    ExitKind::Failed,
+                    format!("did not end within {deadline:?}"),
+                    ctx,
+                );
+            }
+        });
+    }
+
+    fn ended(&mut self, index: usize, kind: ExitKind, why: String, ctx: &mut Context<Self>) {
+        let now = self.now();
+        let Some(child) = self.children.get_mut(index) else {
+            return;
+        };
+        let Some(started) = child.started.take() else {
+            return;
+        };
+        (started.clear)();
+        let was_stopping = child.state == State::Stopping;
+        child.last_exit = Some(why);
+        child.set(State::Stopped);
+        for waiting in child.waiting.drain(..) {
+            // The one who asked may have stopped waiting.
+            waiting.send(()).ok();
+        }
+        let name = child.spec.name;
+        if kind == ExitKind::Panicked {
+            tracing::error!(child = name, incarnation = child.incarnation.0, "panicked");
+        }
+        if self.shutting_down {
+            return;
+        }
+        if was_stopping && child.restart_at_once {
+            self.start_in_order(ctx);
+            return;
+        }
+        let decision = child.history.ended(
+            child.spec.restart,
+            &child.spec.policy,
+            kind,
+            now,
+            rand::random(),
+        );
+        let incarnation = child.incarnation;
+        let why = child.last_exit.clone().unwrap_or_default();
+        match decision {
+            Decision::Done => tracing::info!(child = name, why, "ended and stays so"),
+            Decision::Restart { after } => {
+                tracing::warn!(child = name, why, ?after, "ended; will be started again");
+                child.set(State::Backoff);
+                self.arm(index, incarnation, after, ctx);
+            }
+            Decision::GiveUp { probe_after } => {
+                tracing::error!(
+                    child = name,
+                    why,
+                    ?probe_after,
+                    "ended too often; marked failed, will be probed"
+                );
+                child.set(State::Failed);
+                self.arm(index, incarnation, probe_after, ctx);
+            }
+        }
+        if self.strategy == Strategy::RestForOne && decision != Decision::Done {
+            for later in (index + 1..self.children.len()).rev() {
+                if let Some(child) = self.children.get_mut(later) {
+                    child.restart_at_once = true;
+                }
+                self.stop_child(later, ctx);
+            }
+        }
+    }
+
+    fn arm(&mut self, index: usize, after: Incarnation, delay: Duration, ctx: &mut Context<Self>) {
+        let timer = ctx.notify_later(StartDue { index, after }, delay);
+        if let Some(child) = self.children.get_mut(index) {
+            child.timer = Some(timer);
+        }
+    }
+
+    /// Starts, in order, every child that is to be started at once and whose predecessors run.
+    fn start_in_order(&mut self, ctx: &mut Context<Self>) {
+        for index in 0..self.children.len() {
+            let (wanted, running) = match self.children.get(index) {
+                Some(child) => (child.restart_at_once, child.started.is_some()),
+                None => return,
+            };
+            if wanted && !running {
+                self.start_child(index, ctx);
+            } else if !running && self.strategy == Strategy::RestForOne {
+                // A predecessor waits for its backoff; those behind it start when it has.
+                return;
+            }
+        }
+    }
+
+    fn index_of(&self, name: &str) -> Option<usize> {
+        self.children
+            .iter()
+            .position(|child| child.spec.name == name)
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        for index in 0..self.children.len() {
+            self.start_child(index, ctx);
+        }
+    }
+}
+
+impl Handler<ChildExited> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, exited: ChildExited, ctx: &mut Self::Context) {
+        let Some(index) = self.index_of(exited.child) else {
+            return;
+        };
+        let current = self.children.get(index).map(|child| child.incarnation);
+        if current == Some(exited.incarnation) {
+            self.ended(index, exited.kind, exited.why, ctx);
+        }
+    }
+}
+
+impl Handler<StartDue> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, due: StartDue, ctx: &mut Self::Context) {
+        let still_due = self
+            .children
+            .get(due.index)
+            .is_some_and(|child| child.incarnation == due.after && child.started.is_none());
+        if still_due {
+            if let Some(child) = self.children.get_mut(due.index) {
+                child.timer = None;
+            }
+            self.start_child(due.index, ctx);
+            self.start_in_order(ctx);
+        }
+    }
+}
+
+impl Handler<RestartChild> for Supervisor {
+    type Result = Option<Incarnation>;
+
+    fn handle(
+        &mut self,
+        RestartChild(name): RestartChild,
+        ctx: &mut Self::Context,
+    ) -> Self::Result {
+        let index = self.index_of(&name)?;
+        let child = self.children.get_mut(index)?;
+        let incarnation = child.incarnation;
+        child.history.forgive();
+        child.restart_at_once = true;
+        tracing::info!(child = child.spec.name, "restart by hand");
+        if child.started.is_some() {
+            self.stop_child(index, ctx);
+        } else {
+            self.start_child(index, ctx);
+        }
+        Some(incarnation)
+    }
+}
+
+impl Handler<GetTree> for Supervisor {
+    type Result = ResponseFuture<TreeNode>;
+
+    fn handle(&mut self, _: GetTree, _: &mut Self::Context) -> Self::Result {
+        let name = self.name;
+        let nodes: Vec<_> = self
+            .children
+            .iter()
+            .map(|child| {
+                let node = TreeNode {
+                    name: child.spec.name.to_owned(),
+                    state: child.state.as_str().to_owned(),
+                    incarnation: child.incarnation,
+                    restarts: child.history.total(),
+                    last_exit: child.last_exit.clone(),
+                    observed: Value::Null,
+                    children: Vec::new(),
+                };
+                (
+                    node,
+                    child.started.as_ref().map(|started| (started.observe)()),
+                )
+            })
+            .collect();
+        Box::pin(async move {
+            let looks = nodes.into_iter().map(|(mut node, look)| async move {
+                let observed = match look {
+                    Some(look) => look.await.unwrap_or(Value::Null),
+                    None => Value::Null,
+                };
+                // A nested supervisor answers with its own children, a leaf with an object.
+                match serde_json::from_value::<Vec<TreeNode>>(observed.clone()) {
+                    Ok(children) if observed.is_array() => node.children = children,
+                    _ => node.observed = observed,
+                }
+                node
+            });
+            TreeNode {
+                name: name.to_owned(),
+                state: "running".to_owned(),
+                incarnation: Incarnation(1),
+                restarts: 0,
+                last_exit: None,
+                observed: Value::Null,
+                children: join_all(looks).await,
+            }
+        })
+    }
+}
+
+impl Handler<ShutDown> for Supervisor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: ShutDown, _: &mut Self::Context) -> Self::Result {
+        self.shutting_down = true;
+        let last = self.children.len();
+        stop_down_from(last)
+    }
+}
+
+/// Stops the children below `bound`, the last one first, each after the one behind it has ended.
+fn stop_down_from(bound: usize) -> ResponseActFuture<Supervisor, ()> {
+    Box::pin(
+        actix::fut::ready(()).then(move |(), supervisor: &mut Supervisor, ctx| {
+            let Some(index) = bound.checked_sub(1) else {
+                return Box::pin(actix::fut::ready(())) as ResponseActFuture<Supervisor, ()>;
+            };
+            let (told, ended) = oneshot::channel();
+            let alive = match supervisor.children.get_mut(index) {
+                Some(child) if child.started.is_some() => {
+                    child.waiting.push(told);
+                    true
+                }
+                _ => false,
+            };
+            supervisor.stop_child(index, ctx);
+            let wait = async move {
+                if alive {
+                    // A closed channel means the same: the child is gone.
+                    ended.await.ok();
+                }
+            };
+            Box::pin(
+                wait.into_actor(supervisor)
+                    .then(move |(), _, _| stop_down_from(index)),
+            ) as ResponseActFuture<Supervisor, ()>
+        }),
+    )
+}
+
+/// Ends a nested supervisor. Sent by its parent.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct StopNested;
+
+impl Handler<StopNested> for Supervisor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: StopNested, _: &mut Self::Context) -> Self::Result {
+        self.shutting_down = true;
+        let last = self.children.len();
+        Box::pin(stop_down_from(last).map(|(), supervisor, ctx| {
+            supervisor.handle.handle.clear();
+            // Dropping the guard is the report to the parent.
+            supervisor.guard.take();
+            ctx.stop();
+        }))
+    }
+}

@@ -1,0 +1,15 @@
+//! Our own supervision, in the manner of OTP.
+//!
+//! actix's `Supervisor` neither survives a panic nor rebuilds the actor nor backs off. This one
+//! holds a factory per child, learns of every exit (panic, error, order) through a guard that the
+//! child carries, asks the pure policy in `cm_core::restart` what to do, and shows its tree.
+
+mod actor;
+mod guard;
+mod spec;
+
+pub use actor::{
+    ChildExited, GetTree, RestartChild, ShutDown, Strategy, Supervisor, SupervisorHandle,
+};
+pub use guard::ExitGuard;
+pub use spec::{ChildSpec, ChildState, Observe, Started, StateCell, observer};

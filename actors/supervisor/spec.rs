@@ -1,0 +1,88 @@
+//! What a supervisor needs to know of a child.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::dev::ToEnvelope;
+use actix::prelude::*;
+use arc_swap::ArcSwap;
+use cm_core::ids::Incarnation;
+use cm_core::restart::{Policy, Restart};
+use futures_util::future::LocalBoxFuture;
+use serde_json::Value;
+
+use super::guard::ExitGuard;
+
+/// Asks an actor what it shows of itself. Sent by the supervisor when an operator looks; answered
+/// with a small JSON object.
+#[derive(Debug, Message)]
+#[rtype(result = "Value")]
+pub struct Observe;
+
+/// A started incarnation.
+pub struct Started {
+    /// Asks it to end in order; its guard reports when it has.
+    pub stop: Box<dyn Fn()>,
+    /// Asks what it shows of itself.
+    pub observe: Box<dyn Fn() -> LocalBoxFuture<'static, Option<Value>>>,
+    /// Empties the handle through which callers reach it.
+    pub clear: Box<dyn Fn()>,
+}
+
+/// Makes the `observe` part of [`Started`] for an actor that handles [`Observe`].
+pub fn observer<A>(address: Addr<A>) -> Box<dyn Fn() -> LocalBoxFuture<'static, Option<Value>>>
+where
+    A: Actor + Handler<Observe>,
+    A::Context: ToEnvelope<A, Observe>,
+{
+    Box::new(move || {
+        let request = address.send(Observe).timeout(Duration::from_millis(500));
+        Box::pin(async move { request.await.ok() })
+    })
+}
+
+/// A child's supervision at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChildState {
+    /// `running`, `backoff`, `failed`, `stopping` or `stopped`.
+    pub state: &'static str,
+    /// Which life.
+    pub incarnation: Incarnation,
+    /// Restarts so far.
+    pub restarts: u64,
+    /// How the last life ended.
+    pub last_exit: Option<String>,
+}
+
+/// A child's supervision as everyone may read it, without asking the supervisor.
+#[derive(Debug, Clone, Default)]
+pub struct StateCell(Arc<ArcSwap<ChildState>>);
+
+impl StateCell {
+    /// The last state.
+    pub fn read(&self) -> Arc<ChildState> {
+        self.0.load_full()
+    }
+
+    /// A watcher that keeps the cell current.
+    pub fn watcher(&self) -> Box<dyn Fn(&ChildState)> {
+        let cell = self.clone();
+        Box::new(move |state| cell.0.store(Arc::new(state.clone())))
+    }
+}
+
+/// A child and how it is to be treated.
+pub struct ChildSpec {
+    /// Name, unique within its supervisor.
+    pub name: &'static str,
+    /// When it is started again.
+    pub restart: Restart,
+    /// The numbers of backoff and intensity.
+    pub policy: Policy,
+    /// How long it may take to end in order before it is given up on.
+    pub shutdown: Duration,
+    /// Told of every change of the child's supervision.
+    pub watch: Option<Box<dyn Fn(&ChildState)>>,
+    /// Makes a new incarnation. Called on the supervisor's arbiter; must not block.
+    pub start: Box<dyn FnMut(ExitGuard) -> Started>,
+}

@@ -1,0 +1,467 @@
+//! The actor of one thread: its state, and how changes become durable and visible.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use cm_core::error::{ErrorCode, Failure};
+use cm_core::event::{Audience, Durability, FrameBody};
+use cm_core::ids::{Incarnation, RequestId, ThreadId};
+use cm_core::request::{ExpiryReason, RequestRecord};
+use cm_core::thread::{ThreadRecord, ThreadState, Writes};
+use cm_core::wire::SessionSummary;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::calls::Pending;
+use super::config::ThreadConfig;
+use super::frames::{self, EventContext};
+use super::messages::{ActivityChanged, RequestChanged};
+use super::registry::ThreadRegistry;
+use super::view;
+use crate::app_server::{AppServerHandle, Call, CallFailure, Owner, RuntimeUp};
+use crate::clock;
+use crate::handle::Handle;
+use crate::journal::JournalHandle;
+use crate::request::{Expire, Request};
+use crate::store::{
+    StoreError, StoreHandle, StoredThread, WriteBatch, keys, put_item, put_request, put_thread,
+    put_turn,
+};
+use crate::supervisor::Observe;
+
+/// Messages that may wait for one thread. Overflow rule: commands are refused with `overloaded`;
+/// batches of the child wait in the registry, which holds the pipe back.
+pub(super) const MAILBOX: usize = 256;
+
+/// What all threads share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) config: Arc<ThreadConfig>,
+    pub(super) store: StoreHandle,
+    pub(super) journal: JournalHandle,
+    pub(super) app_server: AppServerHandle,
+    pub(super) registry: Handle<ThreadRegistry>,
+    /// Identity of this life of the manager: what was open in another one is over.
+    pub(super) boot: Arc<str>,
+}
+
+/// Called when a durable change is on the disk, or could not be put there.
+pub(super) type Done = Box<dyn FnOnce(&mut Thread, &mut Context<Thread>, Result<(), Failure>)>;
+
+/// A change that must be on the disk before it is shown or answered.
+#[derive(Default)]
+pub(super) struct Durable {
+    pub(super) frames: Vec<FrameBody>,
+    pub(super) done: Vec<Done>,
+}
+
+pub(super) struct LiveRequest {
+    pub(super) address: Addr<Request>,
+    pub(super) record: RequestRecord,
+}
+
+/// One Codex thread.
+pub(super) struct Thread {
+    pub(super) shared: Shared,
+    pub(super) id: ThreadId,
+    pub(super) state: ThreadState,
+    pub(super) requests: HashMap<RequestId, LiveRequest>,
+    /// The child, while it is up.
+    pub(super) runtime: Option<RuntimeUp>,
+    /// The life of the child in which the thread is loaded.
+    pub(super) loaded: Option<Incarnation>,
+    pub(super) pending: HashMap<u64, Pending>,
+    next_token: u64,
+    /// Changes that are not queued for the store yet.
+    pub(super) writes: WriteBatch,
+    /// Frames that are not published yet.
+    pub(super) frames: Vec<FrameBody>,
+    pub(super) durable: Option<Durable>,
+    /// Whether the store has the mark of a thread with something unfinished.
+    marked_open: bool,
+    /// What the registry was told last.
+    activity: &'static str,
+    /// Whether the stored thread is another life's and has to be settled first.
+    stale: bool,
+    /// Told when no turn runs any more, because the manager is about to stop.
+    pub(super) parked: Option<oneshot::Sender<()>>,
+    /// Requests of this life of the child that are to be taken up again after a panic.
+    adopted: Vec<RequestRecord>,
+}
+
+impl Thread {
+    /// A thread as it was stored. `alive` says that the child in which its turns ran still lives:
+    /// it is being rebuilt after a panic.
+    pub(super) fn rebuild(
+        shared: Shared,
+        stored: StoredThread,
+        runtime: Option<RuntimeUp>,
+        alive: bool,
+    ) -> Self {
+        let marked_open = !stored.running.is_empty() || !stored.pending.is_empty();
+        let loaded = runtime.as_ref().filter(|_| alive).map(|up| up.incarnation);
+        let state = ThreadState::new(stored.record, stored.running, stored.open_items);
+        Self {
+            id: state.record.id.clone(),
+            shared,
+            state,
+            requests: HashMap::new(),
+            runtime,
+            loaded,
+            pending: HashMap::new(),
+            next_token: 0,
+            writes: WriteBatch::default(),
+            frames: Vec::new(),
+            durable: None,
+            marked_open,
+            activity: "idle",
+            stale: !alive,
+            parked: None,
+            adopted: stored.pending,
+        }
+    }
+
+    /// A thread that the store does not know yet.
+    pub(super) fn fresh(shared: Shared, record: ThreadRecord, runtime: Option<RuntimeUp>) -> Self {
+        let stored = StoredThread {
+            record,
+            running: Vec::new(),
+            open_items: Vec::new(),
+            pending: Vec::new(),
+        };
+        let mut thread = Self::rebuild(shared, stored, runtime, true);
+        thread.note(Writes {
+            thread: true,
+            ..Writes::default()
+        });
+        thread
+    }
+
+    /// Whether the child has the thread loaded.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.loaded.is_some() && self.loaded == self.runtime.as_ref().map(|up| up.incarnation)
+    }
+
+    /// Whether this version of the child has a method.
+    pub(super) fn child_has(&self, method: &str) -> bool {
+        self.runtime
+            .as_ref()
+            .is_some_and(|up| up.profile.has(method))
+    }
+
+    pub(super) fn summary(&self) -> SessionSummary {
+        view::summary(&self.state.record, self.current_activity())
+    }
+
+    pub(super) fn current_activity(&self) -> &'static str {
+        if self
+            .requests
+            .values()
+            .any(|request| request.record.is_pending())
+        {
+            "waiting"
+        } else if self.state.active_turn().is_some() {
+            "running"
+        } else {
+            "idle"
+        }
+    }
+
+    /// Adds changes of the state to what is to be stored.
+    pub(super) fn note(&mut self, writes: Writes) {
+        let result = (|| {
+            if writes.thread {
+                put_thread(&mut self.writes, &self.state.record)?;
+            }
+            for turn in &writes.turns {
+                put_turn(&mut self.writes, &self.id, turn)?;
+            }
+            for item in &writes.items {
+                put_item(&mut self.writes, &self.id, item)?;
+            }
+            Ok::<_, StoreError>(())
+        })();
+        if let Err(error) = result {
+            tracing::error!(thread = %self.id, %error, "a change cannot be stored");
+        }
+    }
+
+    /// Adds a request's record to what is to be stored.
+    pub(super) fn note_request(&mut self, record: &RequestRecord) {
+        if let Err(error) = put_request(&mut self.writes, record) {
+            tracing::error!(thread = %self.id, %error, "a request cannot be stored");
+        }
+    }
+
+    /// Demands that everything noted so far is on the disk before `done` runs.
+    pub(super) fn when_durable(&mut self, done: Done) {
+        self.durable.get_or_insert_default().done.push(done);
+    }
+
+    /// Calls the child; the answer comes back in its stdout order.
+    pub(super) fn call(
+        &mut self,
+        method: &'static str,
+        params: Value,
+        pending: Pending,
+    ) -> Result<(), (Pending, CallFailure)> {
+        let token = self.next_token;
+        self.next_token += 1;
+        let owner = Owner::Thread {
+            thread_id: self.id.clone(),
+            token,
+        };
+        let background = matches!(pending, Pending::CleanTerminals);
+        let call = Call {
+            owner,
+            method,
+            params,
+            deadline: None,
+            background,
+        };
+        match self.shared.app_server.start_call(call) {
+            Ok(()) => {
+                self.pending.insert(token, pending);
+                Ok(())
+            }
+            Err(error) => Err((pending, error)),
+        }
+    }
+
+    /// What the frames of an event of this thread need to know.
+    pub(super) fn context<'a>(&'a self, received_at: &'a str) -> EventContext<'a> {
+        EventContext {
+            thread_id: Some(&self.id),
+            turn_id: self.state.active_turn().map(|turn| turn.id.as_str()),
+            title: self
+                .state
+                .record
+                .title
+                .as_ref()
+                .map(|title| title.text.as_str()),
+            project_id: self.state.record.project_id.as_deref(),
+            received_at,
+        }
+    }
+
+    /// Adds an event of the manager's own.
+    pub(super) fn event<P: Serialize>(&mut self, kind: &str, to_everyone: bool, payload: &P) {
+        let audience = if to_everyone {
+            Audience::Everyone
+        } else {
+            Audience::Thread(self.id.clone())
+        };
+        let id = self.id.clone();
+        let durability = Durability::DurableFirst;
+        frames::push(
+            &mut self.frames,
+            kind,
+            audience,
+            Some(&id),
+            durability,
+            payload,
+        );
+    }
+
+    /// Tells everyone that what lists show of the session has changed.
+    pub(super) fn session_updated(&mut self, reason: &str) {
+        let payload = json!({ "reason": reason, "session": self.summary() });
+        self.event("session_updated", true, &payload);
+    }
+
+    /// Every running turn ends `interrupted`, every request expires, every call fails.
+    pub(super) fn settle_down(&mut self, why: &str, reason: ExpiryReason) {
+        let received_at = clock::now_iso();
+        for ended in self.state.runtime_down(why, clock::now_ms()) {
+            self.note(ended.writes);
+            let params = view::interrupted_params(&self.id, &ended.turn);
+            let Ok(params) = serde_json::value::to_raw_value(&params) else {
+                continue;
+            };
+            let context = EventContext {
+                turn_id: Some(&ended.turn.id),
+                ..self.context(&received_at)
+            };
+            let mut bodies = Vec::new();
+            frames::plain(&mut bodies, context, "turn/completed", Some(&params));
+            self.frames.extend(bodies);
+        }
+        self.expire_requests(reason, |_| true);
+    }
+
+    /// Expires the requests that `which` picks.
+    pub(super) fn expire_requests(
+        &mut self,
+        reason: ExpiryReason,
+        which: impl Fn(&RequestRecord) -> bool,
+    ) {
+        for live in self.requests.values() {
+            if which(&live.record)
+                && let Err(error) = live.address.try_send(Expire { reason })
+            {
+                tracing::error!(request = %live.record.id, %error, "a request could not be expired");
+            }
+        }
+    }
+
+    /// Starts the actor of a request.
+    pub(super) fn start_request(&mut self, record: RequestRecord, ctx: &mut Context<Self>) {
+        let request = Request::new(
+            record.clone(),
+            self.shared.store.clone(),
+            self.shared.app_server.clone(),
+            ctx.address().recipient::<RequestChanged>(),
+        );
+        let address = request.start();
+        self.requests
+            .insert(record.id.clone(), LiveRequest { address, record });
+    }
+
+    fn mark_open(&mut self) {
+        let open = !self.state.running().is_empty() || !self.requests.is_empty();
+        if open != self.marked_open {
+            self.marked_open = open;
+            let key = keys::open(&self.id);
+            if open {
+                let incarnation = self.runtime.as_ref().map(|up| up.incarnation);
+                let mark = json!({ "boot": &*self.shared.boot, "incarnation": incarnation });
+                self.writes.put(key, mark.to_string().into_bytes());
+            } else {
+                self.writes.remove(key);
+            }
+        }
+        let activity = self.current_activity();
+        if activity != self.activity {
+            self.activity = activity;
+            let changed = ActivityChanged {
+                thread_id: self.id.clone(),
+                activity,
+            };
+            if let Err(error) = self.shared.registry.tell(changed) {
+                tracing::warn!(thread = %self.id, %error, "the registry was not told of a change");
+            }
+        }
+    }
+
+    /// Publishes frames and stores changes; a durable change is waited for.
+    pub(super) fn flush(&mut self) -> ResponseActFuture<Self, ()> {
+        self.mark_open();
+        if self.state.running().is_empty()
+            && let Some(parked) = self.parked.take()
+        {
+            // Whoever stops the manager may have gone on.
+            parked.send(()).ok();
+        }
+        self.shared
+            .journal
+            .publish(std::mem::take(&mut self.frames));
+        let batch = std::mem::take(&mut self.writes);
+        let store = self.shared.store.clone();
+        if let Some(durable) = self.durable.take() {
+            let work = async move {
+                if batch.is_empty() {
+                    Ok(())
+                } else {
+                    store.commit(batch).await
+                }
+            };
+            return Box::pin(work.into_actor(self).then(move |result, thread, ctx| {
+                let result = result.map_err(|error| error.failure());
+                if result.is_ok() {
+                    thread.shared.journal.publish(durable.frames);
+                }
+                for done in durable.done {
+                    done(thread, ctx, result.clone());
+                }
+                // What was done may have changed more.
+                if thread.is_flushed() {
+                    return Box::pin(actix::fut::ready(())) as ResponseActFuture<Self, ()>;
+                }
+                thread.flush()
+            }));
+        }
+        if batch.is_empty() {
+            return Box::pin(actix::fut::ready(()));
+        }
+        // Recorded changes are committed right behind what was shown; only a full queue waits.
+        let Err((batch, _)) = store.try_commit(batch) else {
+            return Box::pin(actix::fut::ready(()));
+        };
+        let id = self.id.clone();
+        let work = async move {
+            if let Err(error) = store.record(batch).await {
+                tracing::error!(thread = %id, %error, "changes of a thread were not stored");
+            }
+        };
+        Box::pin(work.into_actor(self))
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.durable.is_none() && self.frames.is_empty() && self.writes.is_empty()
+    }
+
+    /// The failure of a command that needs the child while it is not there.
+    pub(super) fn no_runtime() -> Failure {
+        CallFailure::Unavailable.failure("")
+    }
+
+    /// The failure of a session that another process holds, with what can be done.
+    pub(super) fn describe(error: &CallFailure, method: &str) -> Failure {
+        let failure = error.failure(method);
+        if failure.code == ErrorCode::ThreadInUse {
+            return Failure::new(
+                failure.code,
+                format!(
+                    "Another Codex process holds this session; close it there first. ({failure})"
+                ),
+            );
+        }
+        failure
+    }
+}
+
+impl Actor for Thread {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        for record in std::mem::take(&mut self.adopted) {
+            self.start_request(record, ctx);
+        }
+        if self.stale {
+            let why = "The manager was restarted while this turn ran.";
+            self.settle_down(why, ExpiryReason::ManagerRestarted);
+        }
+        let flush = self.flush();
+        ctx.wait(flush);
+    }
+}
+
+impl Handler<RequestChanged> for Thread {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(
+        &mut self,
+        RequestChanged(record): RequestChanged,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        self.request_changed(record);
+        AtomicResponse::new(self.flush())
+    }
+}
+
+impl Handler<Observe> for Thread {
+    type Result = MessageResult<Observe>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        MessageResult(json!({
+            "activity": self.current_activity(),
+            "turn": self.state.active_turn().map(|turn| &turn.id),
+            "requests": self.requests.len(),
+            "calls": self.pending.len(),
+            "loaded": self.is_loaded(),
+        }))
+    }
+}

@@ -1,0 +1,125 @@
+//! Calls of a thread that wait for the child, and what is done with their answers.
+
+use cm_core::controls::Controls;
+use cm_core::wire::{MessageAccepted, SendMessage, SessionCreated, SessionSummary};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::error::SessionError;
+use super::messages::{Deleted, Reply, SteerFailure};
+
+/// A call that waits, and what its answer is for.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// `thread/resume` before something else.
+    Resume {
+        then: AfterResume,
+        controls: Controls,
+    },
+    /// `turn/start`.
+    TurnStart {
+        controls: Controls,
+        warnings: Vec<String>,
+        reply: Reply<MessageAccepted>,
+    },
+    /// `turn/steer` for a message that was sent while a turn ran.
+    Join {
+        turn_id: String,
+        body: SendMessage,
+        controls: Controls,
+        warnings: Vec<String>,
+        reply: Reply<MessageAccepted>,
+    },
+    /// `turn/steer`.
+    Steer {
+        reply: Reply<Result<(), SteerFailure>>,
+    },
+    /// `turn/interrupt`.
+    Interrupt {
+        turn_id: String,
+        reply: Option<Reply<String>>,
+    },
+    /// `thread/name/set` right after `thread/start`.
+    FirstName {
+        warnings: Vec<String>,
+        result: Value,
+        reply: Reply<SessionCreated>,
+    },
+    /// `thread/name/set`.
+    Rename {
+        title: String,
+        reply: Reply<SessionSummary>,
+    },
+    /// `thread/archive`.
+    Archive { reply: Reply<()> },
+    /// `thread/unarchive`.
+    Unarchive { reply: Reply<SessionCreated> },
+    /// `thread/delete`, or `thread/archive` where the version has none.
+    Delete { reply: Reply<Deleted> },
+    /// `thread/backgroundTerminals/clean`: what an interrupt left running.
+    CleanTerminals,
+}
+
+/// What a resume is for.
+#[derive(Debug)]
+pub(super) enum AfterResume {
+    /// Start a turn.
+    Send {
+        body: SendMessage,
+        warnings: Vec<String>,
+        reply: Reply<MessageAccepted>,
+    },
+    /// It was asked for as such.
+    Answer { reply: Reply<SessionCreated> },
+}
+
+impl AfterResume {
+    /// Answers with an error.
+    pub(super) fn refuse(self, error: SessionError) {
+        match self {
+            Self::Send { reply, .. } => answer(reply, Err(error)),
+            Self::Answer { reply } => answer(reply, Err(error)),
+        }
+    }
+}
+
+/// Answers; whoever asked may have stopped waiting.
+pub(super) fn answer<T>(
+    reply: oneshot::Sender<Result<T, SessionError>>,
+    answer: Result<T, SessionError>,
+) {
+    if reply.send(answer).is_err() {
+        tracing::debug!("an answer came after its deadline");
+    }
+}
+
+/// The word for a refused steer, read from the runtime's text.
+pub(super) fn steer_failure(error: String) -> SteerFailure {
+    let text = error.to_ascii_lowercase();
+    let has = |known: &str| text.contains(known);
+    let status = if has("no active turn") {
+        "conflict"
+    } else if has("already resolved") || has("already handled") || has("not found") {
+        "already_resolved"
+    } else if has("not eligible") {
+        "not_eligible"
+    } else if has("conflict") {
+        "conflict"
+    } else {
+        "failed"
+    };
+    SteerFailure { status, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_steer_gets_version_1s_word() {
+        let status = |text: &str| steer_failure(text.to_owned()).status;
+        assert_eq!(status("no active turn to steer"), "conflict");
+        assert_eq!(status("thread not found: x"), "already_resolved");
+        assert_eq!(status("expected active turn id a but found b"), "failed");
+    }
+}

@@ -1,0 +1,362 @@
+//! What people and programs ask of a session: turns.
+
+use std::path::Path;
+
+use actix::prelude::*;
+use cm_core::controls::Controls;
+use cm_core::error::{ErrorCode, Failure};
+use cm_core::thread::Writes;
+use cm_core::wire::{MessageAccepted, SendMessage};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::actor::Thread;
+use super::calls::{AfterResume, Pending, answer, steer_failure};
+use super::config::Cage;
+use super::error::SessionError;
+use super::messages::{Command, Reply, SteerFailure};
+use crate::app_server::CallFailure;
+use crate::clock;
+
+impl Handler<Command> for Thread {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, command: Command, ctx: &mut Self::Context) -> Self::Result {
+        match command {
+            Command::Created {
+                result,
+                warnings,
+                reply,
+            } => self.created(result, warnings, reply),
+            Command::Detail(reply) => self.detail(reply, ctx),
+            Command::Send { body, reply } => self.send(body, reply),
+            Command::Interrupt { turn_id, reply } => self.interrupt(turn_id, reply),
+            Command::Steer {
+                turn_id,
+                input,
+                reply,
+            } => self.steer(&turn_id, &input, reply),
+            Command::Rename { title, reply } => self.rename(title, reply),
+            Command::Archive(reply) => self.archive(reply),
+            Command::Unarchive(reply) => self.unarchive(reply),
+            Command::Resume {
+                dynamic_tools,
+                reply,
+            } => self.resume_asked(dynamic_tools, reply),
+            Command::Delete(reply) => self.delete(reply),
+            Command::Requests { family, all, reply } => self.list_requests(family, all, reply, ctx),
+            Command::Decide {
+                record,
+                input,
+                by,
+                reply,
+            } => self.decide(*record, input, by, reply),
+            Command::Park(parked) => self.park(parked),
+        }
+        AtomicResponse::new(self.flush())
+    }
+}
+
+impl Thread {
+    /// A message: it joins the turn that runs, or starts one.
+    fn send(&mut self, body: SendMessage, reply: Reply<MessageAccepted>) {
+        let controls = self.state.record.controls.patched(&body.patch());
+        let warnings = match self.allowed(&controls) {
+            Ok(warnings) => warnings,
+            Err(failure) => return answer(reply, Err(failure.into())),
+        };
+        if self.state.record.archived {
+            let failure = Failure::new(
+                ErrorCode::InvalidState,
+                "The session is archived; unarchive it before you send a message.",
+            );
+            return answer(reply, Err(failure.into()));
+        }
+        if self.runtime.is_none() {
+            return answer(reply, Err(Self::no_runtime().into()));
+        }
+        // Starting a turn while one runs means different things to different versions: some join
+        // it, some name a turn that never ends. Joining is asked for by its own name.
+        if let Some(turn) = self.state.active_turn() {
+            let turn_id = turn.id.clone();
+            let params = self.steer_params(&turn_id, &body.text);
+            let pending = Pending::Join {
+                turn_id,
+                body,
+                controls,
+                warnings,
+                reply,
+            };
+            if let Err((Pending::Join { reply, .. }, error)) =
+                self.call("turn/steer", params, pending)
+            {
+                answer(reply, Err(error.failure("turn/steer").into()));
+            }
+            return;
+        }
+        if self.is_loaded() {
+            self.start_turn(body, controls, warnings, reply);
+        } else {
+            self.resume(
+                controls,
+                None,
+                AfterResume::Send {
+                    body,
+                    warnings,
+                    reply,
+                },
+            );
+        }
+    }
+
+    /// Whether a turn with these controls may run here; answers what is worth knowing.
+    pub(super) fn allowed(&self, controls: &Controls) -> Result<Vec<String>, Failure> {
+        let cwd = Path::new(&self.state.record.cwd);
+        self.shared
+            .config
+            .cage
+            .check(cwd, controls.filesystem_sandbox)
+            .map_err(|error| Failure::new(ErrorCode::UnsafeWorkspace, error.to_string()))?;
+        Ok(Cage::warning(controls.filesystem_sandbox)
+            .into_iter()
+            .collect())
+    }
+
+    pub(super) fn start_turn(
+        &mut self,
+        body: SendMessage,
+        controls: Controls,
+        warnings: Vec<String>,
+        reply: Reply<MessageAccepted>,
+    ) {
+        let version = self.runtime.as_ref().and_then(|up| up.profile.version);
+        let mut params = json!({
+            "threadId": self.id,
+            "input": [{ "type": "text", "text": body.text, "text_elements": [] }],
+            "approvalPolicy": controls.approval_policy_param(version),
+            "sandboxPolicy": controls.sandbox_policy_param(),
+        });
+        if let Some(model) = &controls.model {
+            params["model"] = json!(model);
+        }
+        if let Some(effort) = body.effort {
+            params["effort"] = json!(effort);
+        }
+        let pending = Pending::TurnStart {
+            controls,
+            warnings,
+            reply,
+        };
+        if let Err((Pending::TurnStart { reply, .. }, error)) =
+            self.call("turn/start", params, pending)
+        {
+            answer(reply, Err(error.failure("turn/start").into()));
+        }
+    }
+
+    fn steer_params(&self, turn_id: &str, text: &str) -> Value {
+        json!({
+            "threadId": self.id,
+            "expectedTurnId": turn_id,
+            "input": [{ "type": "text", "text": text, "text_elements": [] }],
+        })
+    }
+
+    fn steer(&mut self, turn_id: &str, input: &str, reply: Reply<Result<(), SteerFailure>>) {
+        let params = self.steer_params(turn_id, input);
+        if let Err((Pending::Steer { reply }, error)) =
+            self.call("turn/steer", params, Pending::Steer { reply })
+        {
+            answer(reply, Err(error.failure("turn/steer").into()));
+        }
+    }
+
+    fn interrupt(&mut self, turn_id: Option<String>, reply: Reply<String>) {
+        // A turn that does not run is not asked for: codex 0.106 never answers that.
+        let turn_id = match turn_id {
+            Some(turn_id) if self.state.is_running(&turn_id) => Some(turn_id),
+            Some(_) => None,
+            None => self.state.active_turn().map(|turn| turn.id.clone()),
+        };
+        let Some(turn_id) = turn_id else {
+            return answer(reply, Err(SessionError::NoActiveTurn(self.id.clone())));
+        };
+        let params = json!({ "threadId": self.id, "turnId": turn_id });
+        let pending = Pending::Interrupt {
+            turn_id,
+            reply: Some(reply),
+        };
+        if let Err((
+            Pending::Interrupt {
+                reply: Some(reply), ..
+            },
+            error,
+        )) = self.call("turn/interrupt", params, pending)
+        {
+            answer(reply, Err(error.failure("turn/interrupt").into()));
+        }
+    }
+
+    /// Interrupts what runs because the child is about to be stopped.
+    fn park(&mut self, parked: oneshot::Sender<()>) {
+        self.parked = Some(parked);
+        let ids: Vec<String> = self
+            .state
+            .running()
+            .iter()
+            .map(|turn| turn.id.clone())
+            .collect();
+        for turn_id in ids {
+            let params = json!({ "threadId": self.id, "turnId": turn_id });
+            let pending = Pending::Interrupt {
+                turn_id,
+                reply: None,
+            };
+            if let Err((_, error)) = self.call("turn/interrupt", params, pending) {
+                tracing::debug!(thread = %self.id, %error, "a turn could not be interrupted");
+            }
+        }
+    }
+
+    /// The answer to one of our calls, at its place in the child's output.
+    pub(super) fn answered(
+        &mut self,
+        pending: Pending,
+        outcome: Result<Value, CallFailure>,
+        ctx: &mut Context<Self>,
+    ) {
+        match pending {
+            Pending::TurnStart {
+                controls,
+                warnings,
+                reply,
+            } => match outcome {
+                Ok(result) => self.turn_started(&result, controls, warnings, reply),
+                Err(error) => {
+                    answer(reply, Err(Self::describe(&error, "turn/start").into()));
+                }
+            },
+            Pending::Join {
+                turn_id,
+                body,
+                controls,
+                warnings,
+                reply,
+            } => match outcome {
+                Ok(_) => {
+                    self.accept(turn_id, controls, warnings, reply);
+                }
+                // The turn ended before the message reached it: then it starts the next one.
+                Err(CallFailure::Rpc(_)) if self.state.active_turn().is_none() => {
+                    self.start_turn(body, controls, warnings, reply);
+                }
+                Err(error) => answer(reply, Err(error.failure("turn/steer").into())),
+            },
+            Pending::Steer { reply } => match outcome {
+                Ok(_) => answer(reply, Ok(Ok(()))),
+                Err(CallFailure::Rpc(error)) => {
+                    answer(reply, Ok(Err(steer_failure(error.message))));
+                }
+                Err(error) => answer(reply, Err(error.failure("turn/steer").into())),
+            },
+            Pending::Interrupt { turn_id, reply } => self.interrupted(turn_id, outcome, reply),
+            Pending::Resume { then, controls } => self.resumed(outcome, controls, then),
+            Pending::FirstName {
+                warnings,
+                result,
+                reply,
+            } => {
+                if let Err(error) = outcome {
+                    tracing::debug!(thread = %self.id, %error, "the runtime took no name");
+                }
+                self.answer_created(result, warnings, reply);
+            }
+            Pending::Rename { title, reply } => self.renamed(title, outcome, reply),
+            Pending::Archive { reply } => self.archived(outcome, reply),
+            Pending::Unarchive { reply } => self.unarchived(outcome, reply),
+            Pending::Delete { reply } => self.deleted(outcome, reply, ctx),
+            Pending::CleanTerminals => {
+                if let Err(error) = outcome {
+                    tracing::debug!(thread = %self.id, %error, "no terminals were cleaned");
+                }
+            }
+        }
+    }
+
+    fn turn_started(
+        &mut self,
+        result: &Value,
+        controls: Controls,
+        warnings: Vec<String>,
+        reply: Reply<MessageAccepted>,
+    ) {
+        let turn_id = result.pointer("/turn/id").and_then(Value::as_str);
+        let Some(turn_id) = turn_id.map(str::to_owned) else {
+            let message = "The Codex runtime started a turn without naming it.";
+            return answer(
+                reply,
+                Err(SessionError::failed(ErrorCode::CodexError, message)),
+            );
+        };
+        let writes = self.state.turn_began(&turn_id, clock::now_ms());
+        self.note(writes);
+        self.accept(turn_id, controls, warnings, reply);
+    }
+
+    /// Answers 202 when what was accepted is on the disk.
+    fn accept(
+        &mut self,
+        turn_id: String,
+        controls: Controls,
+        warnings: Vec<String>,
+        reply: Reply<MessageAccepted>,
+    ) {
+        self.state.record.controls = controls;
+        self.note(Writes {
+            thread: true,
+            ..Writes::default()
+        });
+        let accepted = MessageAccepted {
+            status: "accepted".to_owned(),
+            session_id: self.id.clone(),
+            turn_id,
+            warnings,
+        };
+        self.when_durable(Box::new(move |_, _, stored| {
+            answer(reply, stored.map(|()| accepted).map_err(SessionError::from));
+        }));
+    }
+
+    fn interrupted(
+        &mut self,
+        turn_id: String,
+        outcome: Result<Value, CallFailure>,
+        reply: Option<Reply<String>>,
+    ) {
+        let result = match outcome {
+            Ok(_) => {
+                self.clean_terminals();
+                Ok(turn_id)
+            }
+            // The turn ended by itself in the meantime.
+            Err(CallFailure::Rpc(_)) if !self.state.is_running(&turn_id) => {
+                Err(SessionError::NoActiveTurn(self.id.clone()))
+            }
+            Err(error) => Err(error.failure("turn/interrupt").into()),
+        };
+        if let Some(reply) = reply {
+            answer(reply, result);
+        }
+    }
+
+    /// From codex 0.140 on an interrupted turn's command goes on as a background terminal.
+    fn clean_terminals(&mut self) {
+        const METHOD: &str = "thread/backgroundTerminals/clean";
+        if self.child_has(METHOD) {
+            let params = json!({ "threadId": self.id });
+            if let Err((_, error)) = self.call(METHOD, params, Pending::CleanTerminals) {
+                tracing::debug!(thread = %self.id, %error, "no terminals were cleaned");
+            }
+        }
+    }
+}

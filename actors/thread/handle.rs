@@ -1,0 +1,257 @@
+//! How routes reach sessions.
+
+use std::time::Duration;
+
+use cm_core::error::{ErrorCode, Failure};
+use cm_core::ids::{RequestId, ThreadId};
+use cm_core::request::{RequestFamily, RequestRecord};
+use cm_core::wire::{
+    CreateSession, MessageAccepted, SendMessage, SessionCreated, SessionDetail, SessionList,
+    SessionSummary,
+};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::error::SessionError;
+use super::messages::{
+    Command, Create, DecideRequest, DecisionInput, Deleted, List, ParkAll, Reply, SteerFailure,
+    ToThread,
+};
+use super::registry::ThreadRegistry;
+use crate::handle::Handle;
+
+/// Which page of which list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Archived sessions instead of the others.
+    pub archived: bool,
+    /// How many.
+    pub limit: usize,
+    /// Where the page before this one ended.
+    pub cursor: Option<String>,
+}
+
+/// A stable way to reach sessions.
+#[derive(Debug, Clone)]
+pub struct ThreadsHandle {
+    registry: Handle<ThreadRegistry>,
+    deadline: Duration,
+}
+
+type Answer<T> = Result<T, SessionError>;
+
+impl ThreadsHandle {
+    /// Makes a handle; `deadline` bounds every answer.
+    pub fn new(registry: Handle<ThreadRegistry>, deadline: Duration) -> Self {
+        Self { registry, deadline }
+    }
+
+    async fn answer<T>(&self, waiting: oneshot::Receiver<Answer<T>>) -> Answer<T> {
+        match tokio::time::timeout(self.deadline, waiting).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(SessionError::failed(
+                ErrorCode::Internal,
+                "The session's actor ended before it answered; it is rebuilt from the store. \
+                 Look at the session before you try again.",
+            )),
+            Err(_) => Err(SessionError::failed(
+                ErrorCode::DeadlineExceeded,
+                "The session did not answer in time.",
+            )),
+        }
+    }
+
+    async fn command<T>(
+        &self,
+        thread_id: &ThreadId,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Answer<T> {
+        let (reply, waiting) = oneshot::channel();
+        let message = ToThread {
+            thread_id: thread_id.clone(),
+            command: command(reply),
+        };
+        self.registry
+            .tell(message)
+            .map_err(|error| error.failure("session registry"))?;
+        self.answer(waiting).await
+    }
+
+    /// Creates a session.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn create(&self, body: CreateSession) -> Answer<SessionCreated> {
+        let (reply, waiting) = oneshot::channel();
+        self.registry
+            .tell(Create { body, reply })
+            .map_err(|error| error.failure("session registry"))?;
+        self.answer(waiting).await
+    }
+
+    /// Lists sessions, the one that changed last first.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn list(&self, query: ListQuery) -> Answer<SessionList> {
+        let (reply, waiting) = oneshot::channel();
+        self.registry
+            .tell(List { query, reply })
+            .map_err(|error| error.failure("session registry"))?;
+        self.answer(waiting).await
+    }
+
+    /// A session with its transcript.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn detail(&self, id: &ThreadId) -> Answer<SessionDetail> {
+        self.command(id, Command::Detail).await
+    }
+
+    /// Sends a message: it starts a turn, or joins the one that runs.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn send(&self, id: &ThreadId, body: SendMessage) -> Answer<MessageAccepted> {
+        self.command(id, |reply| Command::Send { body, reply })
+            .await
+    }
+
+    /// Interrupts a turn; answers its id.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn interrupt(&self, id: &ThreadId, turn_id: Option<String>) -> Answer<String> {
+        self.command(id, |reply| Command::Interrupt { turn_id, reply })
+            .await
+    }
+
+    /// Adds to a running turn.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`]; a refusal of the runtime is the inner error.
+    pub async fn steer(
+        &self,
+        id: &ThreadId,
+        turn_id: String,
+        input: String,
+    ) -> Answer<Result<(), SteerFailure>> {
+        self.command(id, |reply| Command::Steer {
+            turn_id,
+            input,
+            reply,
+        })
+        .await
+    }
+
+    /// Gives a title.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn rename(&self, id: &ThreadId, title: String) -> Answer<SessionSummary> {
+        self.command(id, |reply| Command::Rename { title, reply })
+            .await
+    }
+
+    /// Archives.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn archive(&self, id: &ThreadId) -> Answer<()> {
+        self.command(id, Command::Archive).await
+    }
+
+    /// Takes back from the archive.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn unarchive(&self, id: &ThreadId) -> Answer<SessionCreated> {
+        self.command(id, Command::Unarchive).await
+    }
+
+    /// Loads the thread in the child.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn resume(
+        &self,
+        id: &ThreadId,
+        dynamic_tools: Option<Value>,
+    ) -> Answer<SessionCreated> {
+        self.command(id, |reply| Command::Resume {
+            dynamic_tools,
+            reply,
+        })
+        .await
+    }
+
+    /// Deletes for good.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn delete(&self, id: &ThreadId) -> Answer<Deleted> {
+        self.command(id, Command::Delete).await
+    }
+
+    /// Requests of one list, oldest first: the pending ones, or all.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn requests(
+        &self,
+        id: &ThreadId,
+        family: RequestFamily,
+        all: bool,
+    ) -> Answer<Vec<RequestRecord>> {
+        self.command(id, |reply| Command::Requests { family, all, reply })
+            .await
+    }
+
+    /// Decides a request; answers its session.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn decide(
+        &self,
+        id: RequestId,
+        input: DecisionInput,
+        by: String,
+    ) -> Answer<ThreadId> {
+        let (reply, waiting) = oneshot::channel();
+        self.registry
+            .tell(DecideRequest {
+                id,
+                input,
+                by,
+                reply,
+            })
+            .map_err(|error| error.failure("session registry"))?;
+        self.answer(waiting).await
+    }
+
+    /// Interrupts every running turn, before the child is stopped on purpose.
+    ///
+    /// # Errors
+    ///
+    /// A failure when that took longer than `deadline`.
+    pub async fn park_all(&self, deadline: Duration) -> Result<(), Failure> {
+        self.registry
+            .ask(ParkAll, deadline)
+            .await
+            .map_err(|error| error.failure("session registry"))
+    }
+}

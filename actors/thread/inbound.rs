@@ -1,0 +1,417 @@
+//! What the child says of a thread.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use cm_core::event::{Audience, Durability, Signal};
+use cm_core::ids::RequestId;
+use cm_core::request::{
+    ExpiryReason, REQUEST_RECORD_VERSION, RequestFamily, RequestKind, RequestRecord, RequestState,
+};
+use cm_core::rpc::{RpcError, RpcId, code};
+use cm_core::thread::{TurnStatus, Writes};
+use cm_core::transcript;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::actor::Thread;
+use super::calls::Pending;
+use super::frames::{self, EventContext};
+use super::messages::{Deliver, RuntimeChanged};
+use crate::app_server::{Batch, CallFailure, Inbound, InboundKind};
+use crate::clock;
+
+impl Handler<Deliver> for Thread {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, deliver: Deliver, ctx: &mut Self::Context) -> Self::Result {
+        AtomicResponse::new(self.take_from(deliver.batch, Arc::new(deliver.items), 0, ctx))
+    }
+}
+
+impl Handler<RuntimeChanged> for Thread {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, changed: RuntimeChanged, ctx: &mut Self::Context) -> Self::Result {
+        match changed {
+            RuntimeChanged::Up(up) => self.runtime = Some(up),
+            RuntimeChanged::Down(down) => {
+                self.runtime = None;
+                self.loaded = None;
+                let pending: Vec<Pending> = self.pending.drain().map(|(_, call)| call).collect();
+                for call in pending {
+                    self.answered(call, Err(CallFailure::Unavailable), ctx);
+                }
+                self.settle_down(&down.why, ExpiryReason::RuntimeDown);
+            }
+        }
+        AtomicResponse::new(self.flush())
+    }
+}
+
+impl Thread {
+    /// Takes items of a batch from a position on. A durable one is on the disk before the next is
+    /// looked at: only this thread waits for it.
+    fn take_from(
+        &mut self,
+        batch: Arc<Batch>,
+        items: Arc<Vec<usize>>,
+        from: usize,
+        ctx: &mut Context<Self>,
+    ) -> ResponseActFuture<Self, ()> {
+        for position in from..items.len() {
+            let Some(item) = items
+                .get(position)
+                .and_then(|index| batch.items.get(*index))
+            else {
+                continue;
+            };
+            self.take(&batch, item, ctx);
+            if self.durable.is_some() {
+                let rest = self.flush().then(move |(), thread: &mut Self, ctx| {
+                    thread.take_from(batch, items, position + 1, ctx)
+                });
+                return Box::pin(rest);
+            }
+        }
+        self.flush()
+    }
+
+    fn take(&mut self, batch: &Batch, item: &Inbound, ctx: &mut Context<Self>) {
+        match &item.kind {
+            InboundKind::Notification { method, params } => {
+                self.notification(batch, item, method, params.as_deref());
+            }
+            InboundKind::Request { id, method, params } => {
+                self.request(batch, item, id, method, params.as_deref());
+            }
+            InboundKind::Answer { token, outcome } => {
+                if let Some(pending) = self.pending.remove(token) {
+                    self.answered(pending, clone_outcome(outcome), ctx);
+                }
+            }
+            InboundKind::Unreadable { .. } => {}
+        }
+    }
+
+    fn notification(
+        &mut self,
+        batch: &Batch,
+        item: &Inbound,
+        method: &str,
+        params: Option<&RawValue>,
+    ) {
+        let now_ms = clock::now_ms();
+        // A turn's first event is already its own.
+        if method == "turn/started"
+            && let Some(turn_id) = item.turn_id.as_deref()
+        {
+            let writes = self.state.turn_began(turn_id, now_ms);
+            self.note(writes);
+        }
+        let turn_id = item.turn_id.clone();
+        let active = self.state.active_turn().map(|turn| turn.id.clone());
+        let turn = turn_id.clone().or(active);
+        let title = self
+            .state
+            .record
+            .title
+            .as_ref()
+            .map(|title| title.text.clone());
+        let project_id = self.state.record.project_id.clone();
+        let id = self.id.clone();
+        let context = EventContext {
+            thread_id: Some(&id),
+            turn_id: turn.as_deref(),
+            title: title.as_deref(),
+            project_id: project_id.as_deref(),
+            received_at: &batch.received_at,
+        };
+        let mut bodies = std::mem::take(&mut self.frames);
+        frames::first(
+            &mut bodies,
+            context,
+            Signal::Notification,
+            method,
+            params,
+            None,
+        );
+        self.frames = bodies;
+        self.apply(method, turn_id.as_deref(), params, now_ms);
+        frames::last(&mut self.frames, context, method, params);
+    }
+
+    /// Follows a notification.
+    fn apply(
+        &mut self,
+        method: &str,
+        turn_id: Option<&str>,
+        params: Option<&RawValue>,
+        now_ms: i64,
+    ) {
+        // Only the methods below are looked into; deltas are passed on unread.
+        let body = || -> Value {
+            params
+                .and_then(|raw| serde_json::from_str(raw.get()).ok())
+                .unwrap_or(Value::Null)
+        };
+        match method {
+            "turn/completed" | "turn/failed" => {
+                let body = body();
+                let turn = body.get("turn").unwrap_or(&Value::Null);
+                let word = turn.get("status").and_then(Value::as_str);
+                let word = if method == "turn/failed" {
+                    Some("failed")
+                } else {
+                    word
+                };
+                let error = turn.get("error").or_else(|| body.get("error")).cloned();
+                let Some(turn_id) = turn_id else { return };
+                let status = TurnStatus::of_ended(word);
+                let ended = self.state.turn_ended(turn_id, status, error, now_ms);
+                self.note(ended.writes);
+                let idle = self.state.active_turn().is_none();
+                self.expire_requests(ExpiryReason::TurnEnded, |request| {
+                    match request.turn_id.as_deref() {
+                        Some(turn) => turn == turn_id,
+                        // Nothing can wait for a turn when none runs.
+                        None => idle,
+                    }
+                });
+            }
+            "item/started" | "item/completed" => {
+                let body = body();
+                let Some(item) = body.get("item") else { return };
+                let completed = method == "item/completed";
+                let writes = self.state.item(turn_id, item, completed, now_ms);
+                self.note(writes);
+            }
+            "thread/name/updated" => {
+                let body = body();
+                let name = body.get("threadName").or_else(|| body.get("name"));
+                let writes = self
+                    .state
+                    .named(name.and_then(Value::as_str), false, now_ms);
+                self.note(writes);
+            }
+            "thread/started" => {
+                if let Some(thread) = body().get("thread") {
+                    self.state.record.adopt(thread);
+                    self.note(Writes {
+                        thread: true,
+                        ..Writes::default()
+                    });
+                }
+            }
+            "thread/archived" | "thread/unarchived" => {
+                let archived = method == "thread/archived";
+                if self.state.record.archived != archived {
+                    self.state.record.archived = archived;
+                    self.note(Writes {
+                        thread: true,
+                        ..Writes::default()
+                    });
+                    self.session_updated(if archived { "archived" } else { "unarchived" });
+                }
+            }
+            "thread/closed" => self.loaded = None,
+            "serverRequest/resolved" => {
+                let body = body();
+                let rpc_id = body.get("requestId").cloned();
+                let rpc_id = rpc_id.and_then(|id| serde_json::from_value::<RpcId>(id).ok());
+                self.expire_requests(ExpiryReason::ResolvedByRuntime, |request| {
+                    Some(&request.rpc_id) == rpc_id.as_ref()
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// The child asks: the question is on the disk before anybody sees it.
+    fn request(
+        &mut self,
+        batch: &Batch,
+        item: &Inbound,
+        rpc_id: &RpcId,
+        method: &str,
+        params: Option<&RawValue>,
+    ) {
+        let value: Value = params
+            .and_then(|raw| serde_json::from_str(raw.get()).ok())
+            .unwrap_or(Value::Null);
+        let active = self.state.active_turn().map(|turn| turn.id.clone());
+        let turn_id = item.turn_id.clone().or(active);
+        let context = EventContext {
+            turn_id: turn_id.as_deref(),
+            ..self.context(&batch.received_at)
+        };
+        let mut shown = Vec::new();
+        frames::first(
+            &mut shown,
+            context,
+            Signal::Request,
+            method,
+            params,
+            Some(rpc_id),
+        );
+        let kind = RequestKind::of_method(method).filter(|kind| {
+            let names_tool = value.get("tool").and_then(Value::as_str);
+            *kind != RequestKind::ToolCall || names_tool.is_some_and(|tool| !tool.trim().is_empty())
+        });
+        let Some(kind) = kind else {
+            let payload = json!({ "method": method, "id": rpc_id, "params": value });
+            let audience = Audience::Thread(self.id.clone());
+            let durability = Durability::Recorded;
+            frames::push(
+                &mut shown,
+                "server_request",
+                audience,
+                None,
+                durability,
+                &payload,
+            );
+            self.frames.extend(shown);
+            self.shared.app_server.respond_later(
+                batch.incarnation,
+                rpc_id.clone(),
+                Err(unknown_request(method)),
+            );
+            return;
+        };
+        let call_id = value
+            .get("callId")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        let record = RequestRecord {
+            version: REQUEST_RECORD_VERSION,
+            id: RequestId::from_random(rand::random()),
+            kind,
+            method: method.to_owned(),
+            thread_id: self.id.clone(),
+            turn_id: match kind.family() {
+                RequestFamily::ToolCall => turn_id,
+                _ => item.turn_id.clone(),
+            },
+            item_id: item.item_id.clone(),
+            call_id,
+            incarnation: batch.incarnation,
+            rpc_id: rpc_id.clone(),
+            params: value,
+            created_at: batch.received_at.clone(),
+            created_ms: clock::now_ms(),
+            ended_ms: None,
+            ordinal: self.state.next_row(),
+            state: RequestState::Pending,
+        };
+        let (event, payload) = match kind.family() {
+            RequestFamily::Approval => ("approval", json!(transcript::approval(&record))),
+            RequestFamily::ToolInput => (
+                "tool_user_input_requested",
+                json!(transcript::tool_input(&record)),
+            ),
+            RequestFamily::ToolCall => {
+                ("tool_call_requested", json!(transcript::tool_call(&record)))
+            }
+        };
+        let audience = Audience::Thread(self.id.clone());
+        frames::push(
+            &mut shown,
+            event,
+            audience,
+            None,
+            Durability::DurableFirst,
+            &payload,
+        );
+        self.note(Writes {
+            thread: true,
+            ..Writes::default()
+        });
+        self.note_request(&record);
+        self.durable.get_or_insert_default().frames.extend(shown);
+        self.when_durable(Box::new(move |thread, ctx, stored| match stored {
+            Ok(()) => thread.start_request(record, ctx),
+            Err(error) => thread.request_not_stored(&record, &error.message),
+        }));
+    }
+
+    /// A request that nobody would find again is declined, and the stream says so.
+    fn request_not_stored(&mut self, record: &RequestRecord, why: &str) {
+        tracing::error!(thread = %self.id, method = record.method, why, "a request was declined");
+        self.shared.app_server.respond_later(
+            record.incarnation,
+            record.rpc_id.clone(),
+            Ok(record.kind.refusal_result()),
+        );
+        let payload = json!({
+            "code": "store_unavailable",
+            "message": format!("A request of the agent was declined because it could not be stored: {why}"),
+            "method": record.method,
+            "details": record.params,
+        });
+        self.event("request_declined", false, &payload);
+    }
+
+    /// A request changed, and the change is on the disk.
+    pub(super) fn request_changed(&mut self, record: RequestRecord) {
+        let was_pending = self
+            .requests
+            .get(&record.id)
+            .is_some_and(|live| live.record.status() == "pending");
+        let status = record.status();
+        if was_pending && status != "pending" {
+            let family = record.kind.family();
+            let decision = record.decision().filter(|_| status == "resolved");
+            let mut payload = json!({ "status": status });
+            let id_name = if family == RequestFamily::Approval {
+                "approvalId"
+            } else {
+                "requestId"
+            };
+            payload[id_name] = json!(record.id);
+            match (family, decision) {
+                (RequestFamily::ToolCall, decision) => {
+                    let success = decision.is_some_and(|d| d.success.unwrap_or(true));
+                    payload["success"] = json!(success);
+                }
+                (_, Some(decision)) => {
+                    payload["decision"] = json!(decision.label);
+                    if let Some(scope) = &decision.scope {
+                        payload["scope"] = json!(scope);
+                    }
+                }
+                (_, None) => {}
+            }
+            let kind = match family {
+                RequestFamily::Approval => "approval_resolved",
+                RequestFamily::ToolInput => "tool_user_input_resolved",
+                RequestFamily::ToolCall => "tool_call_resolved",
+            };
+            self.event(kind, false, &payload);
+        }
+        if record.is_closed() {
+            self.requests.remove(&record.id);
+        } else if let Some(live) = self.requests.get_mut(&record.id) {
+            live.record = record;
+        }
+    }
+}
+
+/// The answer to a server request that this build cannot answer. Silence would leave the child
+/// waiting for ever.
+pub(super) fn unknown_request(method: &str) -> RpcError {
+    RpcError {
+        code: code::METHOD_NOT_FOUND,
+        message: format!("client does not support server-initiated method: {method}"),
+        data: None,
+    }
+}
+
+/// Outcomes travel in a shared batch, so their owner copies the one that is theirs.
+pub(super) fn clone_outcome(
+    outcome: &Result<Box<RawValue>, CallFailure>,
+) -> Result<Value, CallFailure> {
+    match outcome {
+        Ok(raw) => Ok(serde_json::from_str(raw.get()).unwrap_or(Value::Null)),
+        Err(error) => Err(error.clone()),
+    }
+}

@@ -1,0 +1,251 @@
+//! Messages to the registry and to threads.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use cm_core::ids::{RequestId, ThreadId};
+use cm_core::request::{RequestFamily, RequestRecord};
+use cm_core::wire::{
+    ApprovalDecision, ApprovalScope, CreateSession, MessageAccepted, SendMessage, SessionCreated,
+    SessionDetail, SessionList, SessionSummary,
+};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::error::SessionError;
+use super::handle::ListQuery;
+use crate::app_server::{Batch, RuntimeDown, RuntimeUp};
+
+/// Where an answer goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, SessionError>>;
+
+/// Body of a deleted session's answer and event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deleted {
+    /// Always `deleted`.
+    pub status: &'static str,
+    /// The session.
+    pub session_id: ThreadId,
+    /// Its title.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// For a person.
+    pub message: &'static str,
+    /// When, ISO-8601 UTC.
+    pub deleted_at: String,
+}
+
+/// Why a steer did not happen: the word for `code`, and the runtime's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SteerFailure {
+    /// `conflict`, `already_resolved`, `not_eligible` or `failed`.
+    pub status: &'static str,
+    /// The runtime's text.
+    pub error: String,
+}
+
+/// What somebody decided.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DecisionInput {
+    /// On an approval.
+    Approval {
+        /// The decision.
+        decision: ApprovalDecision,
+        /// How far it reaches.
+        scope: ApprovalScope,
+    },
+    /// On a question.
+    ToolInput {
+        /// The decision.
+        decision: ApprovalDecision,
+        /// The result for the child.
+        result: Value,
+    },
+    /// On a tool call.
+    ToolCall {
+        /// Whether the tool did its work.
+        success: bool,
+        /// The result for the child.
+        result: Value,
+    },
+}
+
+impl DecisionInput {
+    /// The list of requests that it can decide.
+    pub fn family(&self) -> RequestFamily {
+        match self {
+            Self::Approval { .. } => RequestFamily::Approval,
+            Self::ToolInput { .. } => RequestFamily::ToolInput,
+            Self::ToolCall { .. } => RequestFamily::ToolCall,
+        }
+    }
+}
+
+/// Creates a session. Sent by routes.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Create {
+    pub(super) body: CreateSession,
+    pub(super) reply: Reply<SessionCreated>,
+}
+
+/// Lists sessions. Sent by routes.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct List {
+    pub(super) query: ListQuery,
+    pub(super) reply: Reply<SessionList>,
+}
+
+/// Asks something of a session. Sent by routes; the registry starts the thread's actor if needed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct ToThread {
+    pub(super) thread_id: ThreadId,
+    pub(super) command: Command,
+}
+
+/// Decides a request, wherever it is. Sent by routes.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct DecideRequest {
+    pub(super) id: RequestId,
+    pub(super) input: DecisionInput,
+    pub(super) by: String,
+    pub(super) reply: Reply<ThreadId>,
+}
+
+/// Interrupts every running turn, before the child is stopped on purpose. Sent by the shutdown;
+/// answered when no turn runs any more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct ParkAll;
+
+/// What can be asked of a session.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) enum Command {
+    /// The child answered `thread/start`: store the thread, then answer.
+    Created {
+        result: Value,
+        warnings: Vec<String>,
+        reply: Reply<SessionCreated>,
+    },
+    Detail(Reply<SessionDetail>),
+    Send {
+        body: SendMessage,
+        reply: Reply<MessageAccepted>,
+    },
+    Interrupt {
+        turn_id: Option<String>,
+        reply: Reply<String>,
+    },
+    Steer {
+        turn_id: String,
+        input: String,
+        reply: Reply<Result<(), SteerFailure>>,
+    },
+    Rename {
+        title: String,
+        reply: Reply<SessionSummary>,
+    },
+    Archive(Reply<()>),
+    Unarchive(Reply<SessionCreated>),
+    Resume {
+        dynamic_tools: Option<Value>,
+        reply: Reply<SessionCreated>,
+    },
+    Delete(Reply<Deleted>),
+    Requests {
+        family: RequestFamily,
+        all: bool,
+        reply: Reply<Vec<RequestRecord>>,
+    },
+    Decide {
+        record: Box<RequestRecord>,
+        input: DecisionInput,
+        by: String,
+        reply: Reply<ThreadId>,
+    },
+    /// Interrupts what runs; answered when nothing does.
+    Park(oneshot::Sender<()>),
+}
+
+impl Command {
+    /// Answers with an error without doing anything.
+    pub(super) fn refuse(self, error: SessionError) {
+        // Whoever asked may have stopped waiting, so a failed send is nothing to report.
+        match self {
+            Self::Created { reply, .. } | Self::Unarchive(reply) | Self::Resume { reply, .. } => {
+                reply.send(Err(error)).ok();
+            }
+            Self::Detail(reply) => {
+                reply.send(Err(error)).ok();
+            }
+            Self::Send { reply, .. } => {
+                reply.send(Err(error)).ok();
+            }
+            Self::Interrupt { reply, .. } => {
+                reply.send(Err(error)).ok();
+            }
+            Self::Steer { reply, .. } => {
+                reply.send(Err(error)).ok();
+            }
+            Self::Rename { reply, .. } => {
+                reply.send(Err(error)).ok();
+            }
+            Self::Archive(reply) => {
+                reply.send(Err(error)).ok();
+            }
+            Self::Delete(reply) => {
+                reply.send(Err(error)).ok();
+            }
+            Self::Requests { reply, .. } => {
+                reply.send(Err(error)).ok();
+            }
+            Self::Decide { reply, .. } => {
+                reply.send(Err(error)).ok();
+            }
+            // A thread that cannot be asked has nothing that could be waited for.
+            Self::Park(_) => {}
+        }
+    }
+}
+
+/// Lines of the child that belong to a thread. Sent by the registry; answered when the thread has
+/// taken them all, durable ones included.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Deliver {
+    pub(super) batch: Arc<Batch>,
+    /// Which items of the batch, in order.
+    pub(super) items: Vec<usize>,
+}
+
+/// The child came or went. Sent by the registry to every living thread.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub(super) enum RuntimeChanged {
+    Up(RuntimeUp),
+    Down(RuntimeDown),
+}
+
+/// A request changed. Sent by its actor to its thread when the change is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct RequestChanged(pub(crate) RequestRecord);
+
+/// What a thread is doing now. Sent by threads to the registry, for lists.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct ActivityChanged {
+    pub(super) thread_id: ThreadId,
+    pub(super) activity: &'static str,
+}
+
+/// A thread was deleted. Sent by the thread to the registry after the store forgot it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct ThreadDeleted(pub(super) Deleted);

@@ -1,0 +1,450 @@
+//! The registry: it knows which threads live, starts them on first use, and routes to them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use cm_core::event::FrameBody;
+use cm_core::ids::{Incarnation, ThreadId};
+use cm_core::restart::{Policy, Restart};
+use cm_core::thread::ThreadRecord;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::actor::{Shared, Thread};
+use super::config::ThreadConfig;
+use super::error::SessionError;
+use super::messages::{
+    ActivityChanged, Command, DecideRequest, Deleted, List, ParkAll, ThreadDeleted, ToThread,
+};
+use super::registry_create::PendingCreate;
+use super::view;
+use crate::app_server::{AppServerHandle, RuntimeUp};
+use crate::handle::Handle;
+use crate::journal::JournalHandle;
+use crate::store::{
+    Scan, Store, StoreError, StoreHandle, StoredThread, keys, read_request, read_thread,
+    scan_threads,
+};
+use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, observer};
+
+/// Messages that may wait. Overflow rule: commands are refused with `overloaded`; batches of the
+/// child are offered again.
+const MAILBOX: usize = 1024;
+
+/// Deleted sessions that are remembered to be answered with 410.
+const MAX_TOMBSTONES: usize = 10_000;
+
+/// Living threads that the observed state names.
+const SHOWN_THREADS: usize = 100;
+
+pub(super) struct Entry {
+    pub(super) address: Addr<Thread>,
+    /// What it is doing, for lists.
+    pub(super) activity: &'static str,
+    /// Batches of the child that it has not finished.
+    pub(super) unfinished: usize,
+}
+
+/// The registry of threads.
+pub struct ThreadRegistry {
+    pub(super) shared: Shared,
+    /// Reports the registry's end to its supervisor.
+    _guard: ExitGuard,
+    pub(super) threads: HashMap<ThreadId, Entry>,
+    /// The child, while it is up.
+    pub(super) runtime: Option<RuntimeUp>,
+    /// `thread/start` calls that wait.
+    pub(super) creating: HashMap<u64, PendingCreate>,
+    pub(super) next_token: u64,
+    /// Sessions deleted in this life of the manager.
+    tombstones: HashMap<ThreadId, Deleted>,
+    /// Panics of threads since the start.
+    pub(super) panics: u64,
+}
+
+/// The spec of the registry.
+pub fn registry_spec(
+    handle: Handle<ThreadRegistry>,
+    policy: Policy,
+    config: ThreadConfig,
+    store: StoreHandle,
+    journal: JournalHandle,
+    app_server: AppServerHandle,
+) -> ChildSpec {
+    let shared = Shared {
+        config: Arc::new(config),
+        store,
+        journal,
+        app_server,
+        registry: handle.clone(),
+        boot: uuid::Uuid::new_v4().to_string().into(),
+    };
+    ChildSpec {
+        name: "threads",
+        restart: Restart::Permanent,
+        policy,
+        shutdown: Duration::from_millis(500),
+        watch: None,
+        start: Box::new(move |guard| {
+            let registry = ThreadRegistry {
+                shared: shared.clone(),
+                _guard: guard,
+                threads: HashMap::new(),
+                runtime: None,
+                creating: HashMap::new(),
+                next_token: 0,
+                tombstones: HashMap::new(),
+                panics: 0,
+            };
+            let address = ThreadRegistry::create(|ctx| {
+                ctx.set_mailbox_capacity(MAILBOX);
+                registry
+            });
+            handle.fill(address.clone());
+            let stop = address.clone();
+            let clear = handle.clone();
+            Started {
+                stop: Box::new(move || {
+                    let request = stop.send(Stop);
+                    actix::spawn(async move { request.await.ok() });
+                }),
+                observe: observer(address),
+                clear: Box::new(move || clear.clear()),
+            }
+        }),
+    }
+}
+
+/// What the store says of a thread that is not alive.
+pub(super) struct Loaded {
+    pub(super) stored: Option<StoredThread>,
+    /// Whether the child in which its turns ran still lives.
+    pub(super) alive: bool,
+}
+
+/// Reads a thread and whether what is open in it belongs to this life of manager and child.
+pub(super) fn load(
+    store: &dyn Store,
+    id: &ThreadId,
+    boot: &str,
+    incarnation: Option<Incarnation>,
+) -> Result<Loaded, StoreError> {
+    let mark = store.get(&keys::open(id))?;
+    let mark: Value = mark
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or(Value::Null);
+    let same_boot = mark.get("boot").and_then(Value::as_str) == Some(boot);
+    let same_child = mark.get("incarnation").and_then(Value::as_u64) == incarnation.map(|i| i.0);
+    let alive = same_boot && same_child && incarnation.is_some();
+    Ok(Loaded {
+        stored: read_thread(store, id)?,
+        alive,
+    })
+}
+
+impl ThreadRegistry {
+    /// The life of the child that runs now, whether it said so here or not.
+    pub(super) fn living_incarnation(&self) -> Option<Incarnation> {
+        let status = self.shared.app_server.status();
+        status.pid.is_some().then_some(status.incarnation)
+    }
+
+    /// Starts the actor of a thread as it was stored.
+    pub(super) fn start_stored(&mut self, stored: StoredThread, alive: bool) -> Addr<Thread> {
+        let id = stored.record.id.clone();
+        let thread = Thread::rebuild(self.shared.clone(), stored, self.runtime.clone(), alive);
+        self.enter(id, thread)
+    }
+
+    /// Starts the actor of a thread that the store does not know.
+    pub(super) fn start_fresh(&mut self, record: ThreadRecord) -> Addr<Thread> {
+        let id = record.id.clone();
+        let thread = Thread::fresh(self.shared.clone(), record, self.runtime.clone());
+        self.enter(id, thread)
+    }
+
+    fn enter(&mut self, id: ThreadId, thread: Thread) -> Addr<Thread> {
+        let address = thread.start();
+        let entry = Entry {
+            address: address.clone(),
+            activity: "idle",
+            unfinished: 0,
+        };
+        self.threads.insert(id, entry);
+        address
+    }
+
+    /// The address of a thread that lives.
+    pub(super) fn living(&mut self, id: &ThreadId) -> Option<Addr<Thread>> {
+        let entry = self.threads.get(id)?;
+        if entry.address.connected() {
+            return Some(entry.address.clone());
+        }
+        self.threads.remove(id);
+        None
+    }
+
+    /// Hands a command to a living thread.
+    fn hand_on(address: &Addr<Thread>, command: Command) {
+        if let Err(error) = address.try_send(command) {
+            let refusal = SessionError::failed(
+                cm_core::error::ErrorCode::Overloaded,
+                "The session has more to do than it can queue; try again shortly.",
+            );
+            match error {
+                SendError::Full(command) | SendError::Closed(command) => command.refuse(refusal),
+            }
+        }
+    }
+
+    /// Publishes frames that belong to no thread's actor.
+    pub(super) fn publish(&self, frames: Vec<FrameBody>) {
+        self.shared.journal.publish(frames);
+    }
+
+    /// Starts the threads in which something was unfinished when the manager ended, so that they
+    /// settle it.
+    fn settle_open(&mut self, ctx: &mut Context<Self>) {
+        let store = self.shared.store.clone();
+        let boot = Arc::clone(&self.shared.boot);
+        let incarnation = self.living_incarnation();
+        let work = async move {
+            store
+                .read(move |store| {
+                    let marks = store.scan(&Scan {
+                        prefix: keys::opens(),
+                        limit: usize::MAX,
+                    })?;
+                    let ids = marks.into_iter().filter_map(|(key, _)| {
+                        let id = key.strip_prefix(keys::opens().as_slice())?;
+                        ThreadId::parse(std::str::from_utf8(id).ok()?).ok()
+                    });
+                    ids.map(|id| load(store, &id, &boot, incarnation))
+                        .collect::<Result<Vec<_>, _>>()
+                })
+                .await
+        };
+        ctx.wait(work.into_actor(self).map(|open, registry, _| match open {
+            Ok(open) => {
+                for loaded in open {
+                    if let Some(stored) = loaded.stored {
+                        tracing::info!(thread = %stored.record.id, "settling an unfinished session");
+                        registry.start_stored(stored, loaded.alive);
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, "unfinished sessions cannot be read"),
+        }));
+    }
+}
+
+impl Actor for ThreadRegistry {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.settle_open(ctx);
+        self.shared.app_server.announce();
+    }
+}
+
+impl Handler<ToThread> for ThreadRegistry {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, message: ToThread, _: &mut Self::Context) -> Self::Result {
+        let ToThread { thread_id, command } = message;
+        if let Some(deleted) = self.tombstones.get(&thread_id) {
+            command.refuse(SessionError::Deleted(deleted.clone()));
+            return Box::pin(actix::fut::ready(()));
+        }
+        if let Some(address) = self.living(&thread_id) {
+            Self::hand_on(&address, command);
+            return Box::pin(actix::fut::ready(()));
+        }
+        let store = self.shared.store.clone();
+        let boot = Arc::clone(&self.shared.boot);
+        let incarnation = self.living_incarnation();
+        let id = thread_id.clone();
+        let work = async move {
+            store
+                .read(move |store| load(store, &id, &boot, incarnation))
+                .await
+        };
+        Box::pin(work.into_actor(self).map(move |loaded, registry, _| {
+            // Another message may have started it in the meantime.
+            if let Some(address) = registry.living(&thread_id) {
+                return Self::hand_on(&address, command);
+            }
+            match loaded {
+                Ok(Loaded {
+                    stored: Some(stored),
+                    alive,
+                }) => {
+                    let address = registry.start_stored(stored, alive);
+                    Self::hand_on(&address, command);
+                }
+                Ok(Loaded { stored: None, .. }) => {
+                    command.refuse(SessionError::NotFound(thread_id));
+                }
+                Err(error) => command.refuse(error.into()),
+            }
+        }))
+    }
+}
+
+impl Handler<DecideRequest> for ThreadRegistry {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, message: DecideRequest, _: &mut Self::Context) -> Self::Result {
+        let DecideRequest {
+            id,
+            input,
+            by,
+            reply,
+        } = message;
+        let store = self.shared.store.clone();
+        let wanted = id.clone();
+        let work = async move { store.read(move |store| read_request(store, &wanted)).await };
+        Box::pin(work.into_actor(self).map(move |record, _, ctx| {
+            let family = input.family();
+            match record {
+                Ok(Some(record)) if record.kind.family() == family => {
+                    let thread_id = record.thread_id.clone();
+                    let command = Command::Decide {
+                        record: Box::new(record),
+                        input,
+                        by,
+                        reply,
+                    };
+                    let message = ToThread { thread_id, command };
+                    ctx.notify(message);
+                }
+                Ok(_) => {
+                    reply.send(Err(SessionError::NoRequest(id))).ok();
+                }
+                Err(error) => {
+                    reply.send(Err(error.into())).ok();
+                }
+            }
+        }))
+    }
+}
+
+impl Handler<List> for ThreadRegistry {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, List { query, reply }: List, _: &mut Self::Context) -> Self::Result {
+        let store = self.shared.store.clone();
+        let work = async move { store.read(scan_threads).await };
+        Box::pin(work.into_actor(self).map(move |records, registry, _| {
+            let page = records.map_err(SessionError::from).and_then(|mut records| {
+                records.retain(|record| record.archived == query.archived);
+                records.sort_by(|a, b| {
+                    (b.updated_at, b.created_at, &b.id).cmp(&(a.updated_at, a.created_at, &a.id))
+                });
+                view::page(&records, &query, |id| {
+                    registry
+                        .threads
+                        .get(id)
+                        .map_or("idle", |entry| entry.activity)
+                })
+            });
+            reply.send(page).ok();
+        }))
+    }
+}
+
+impl Handler<ActivityChanged> for ThreadRegistry {
+    type Result = ();
+
+    fn handle(&mut self, changed: ActivityChanged, _: &mut Self::Context) {
+        if let Some(entry) = self.threads.get_mut(&changed.thread_id) {
+            entry.activity = changed.activity;
+        }
+    }
+}
+
+impl Handler<ThreadDeleted> for ThreadRegistry {
+    type Result = ();
+
+    fn handle(&mut self, ThreadDeleted(deleted): ThreadDeleted, _: &mut Self::Context) {
+        self.threads.remove(&deleted.session_id);
+        if self.tombstones.len() >= MAX_TOMBSTONES
+            && let Some(oldest) = self
+                .tombstones
+                .values()
+                .min_by(|a, b| a.deleted_at.cmp(&b.deleted_at))
+                .map(|deleted| deleted.session_id.clone())
+        {
+            self.tombstones.remove(&oldest);
+        }
+        self.tombstones.insert(deleted.session_id.clone(), deleted);
+    }
+}
+
+impl Handler<ParkAll> for ThreadRegistry {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: ParkAll, _: &mut Self::Context) -> Self::Result {
+        let mut parked = Vec::new();
+        for entry in self.threads.values() {
+            let (told, waiting) = oneshot::channel();
+            let asked = entry.address.send(Command::Park(told));
+            parked.push(async move {
+                // A thread that is gone has nothing running.
+                if asked.await.is_ok() {
+                    waiting.await.ok();
+                }
+            });
+        }
+        Box::pin(async move {
+            futures_util::future::join_all(parked).await;
+        })
+    }
+}
+
+impl Handler<Observe> for ThreadRegistry {
+    type Result = ResponseFuture<Value>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        let alive = self.threads.len();
+        let panics = self.panics;
+        let creating = self.creating.len();
+        let looks: Vec<_> = self
+            .threads
+            .iter()
+            .take(SHOWN_THREADS)
+            .map(|(id, entry)| {
+                let look = entry
+                    .address
+                    .send(Observe)
+                    .timeout(Duration::from_millis(300));
+                let id = id.to_string();
+                async move { (id, look.await.unwrap_or(Value::Null)) }
+            })
+            .collect();
+        Box::pin(async move {
+            let threads: serde_json::Map<String, Value> = futures_util::future::join_all(looks)
+                .await
+                .into_iter()
+                .collect();
+            json!({ "alive": alive, "panics": panics, "creating": creating, "threads": threads })
+        })
+    }
+}
+
+/// Ends the registry. Sent by the supervisor.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Stop;
+
+impl Handler<Stop> for ThreadRegistry {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        // Threads end with the addresses that the registry holds.
+        self.threads.clear();
+        ctx.stop();
+    }
+}

@@ -1,0 +1,257 @@
+//! New sessions.
+
+use std::path::Path;
+
+use actix::prelude::*;
+use cm_core::controls::Controls;
+use cm_core::error::{ErrorCode, Failure};
+use cm_core::ids::ThreadId;
+use cm_core::thread::{THREAD_RECORD_VERSION, ThreadRecord};
+use cm_core::wire::{CreateSession, SessionCreated};
+use serde_json::{Value, json};
+
+use super::calls::answer;
+use super::config::Cage;
+use super::error::SessionError;
+use super::inbound::clone_outcome;
+use super::messages::{Command, Create, Reply};
+use super::registry::ThreadRegistry;
+use crate::app_server::{Call, CallFailure, CallOutcome, Owner};
+use crate::clock;
+
+/// A session whose `thread/start` waits.
+#[derive(Debug)]
+pub(super) struct PendingCreate {
+    controls: Controls,
+    cwd: String,
+    dynamic_tools: Option<Value>,
+    warnings: Vec<String>,
+    reply: Reply<SessionCreated>,
+}
+
+impl Handler<Create> for ThreadRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Create { body, reply }: Create, _: &mut Self::Context) {
+        if let Err((reply, error)) = self.create(body, reply) {
+            answer(reply, Err(error));
+        }
+    }
+}
+
+impl ThreadRegistry {
+    fn create(
+        &mut self,
+        body: CreateSession,
+        reply: Reply<SessionCreated>,
+    ) -> Result<(), (Reply<SessionCreated>, SessionError)> {
+        let config = &self.shared.config;
+        let controls = config.defaults.patched(&body.patch());
+        let cwd = body
+            .cwd
+            .as_deref()
+            .map_or_else(|| config.default_cwd.clone(), |cwd| cwd.into());
+        if let Err(error) = config.cage.check(&cwd, controls.filesystem_sandbox) {
+            let failure = Failure::new(ErrorCode::UnsafeWorkspace, error.to_string());
+            return Err((reply, failure.into()));
+        }
+        if let Err(failure) = check_cwd(&cwd) {
+            return Err((reply, failure.into()));
+        }
+        let Some(up) = &self.runtime else {
+            return Err((
+                reply,
+                CallFailure::Unavailable.failure("thread/start").into(),
+            ));
+        };
+        let dynamic_tools = body
+            .dynamic_tools
+            .filter(|tools| !tools.is_empty())
+            .map(|tools| tool_specs(&tools, up.profile.version));
+        let cwd = cwd.to_string_lossy().into_owned();
+        let mut params = json!({
+            "cwd": cwd,
+            "sandbox": controls.filesystem_sandbox.as_str(),
+            "approvalPolicy": controls.approval_policy_param(up.profile.version),
+        });
+        if let Some(model) = &controls.model {
+            params["model"] = json!(model);
+        }
+        if let Some(tools) = &dynamic_tools {
+            params["dynamicTools"] = tools.clone();
+        }
+        if controls.network_access == cm_core::controls::NetworkAccess::Enabled {
+            params["config"] = json!({ "sandbox_workspace_write.network_access": true });
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        let call = Call {
+            owner: Owner::Registry { token },
+            method: "thread/start",
+            params,
+            deadline: None,
+            background: false,
+        };
+        if let Err(error) = self.shared.app_server.start_call(call) {
+            return Err((reply, error.failure("thread/start").into()));
+        }
+        let warnings = Cage::warning(controls.filesystem_sandbox)
+            .into_iter()
+            .collect();
+        let pending = PendingCreate {
+            controls,
+            cwd,
+            dynamic_tools,
+            warnings,
+            reply,
+        };
+        self.creating.insert(token, pending);
+        Ok(())
+    }
+
+    /// The child answered `thread/start`; the thread's actor is there before anything else of the
+    /// thread is looked at.
+    pub(super) fn created(&mut self, token: u64, outcome: &CallOutcome) {
+        let Some(pending) = self.creating.remove(&token) else {
+            return;
+        };
+        let PendingCreate {
+            controls,
+            cwd,
+            dynamic_tools,
+            warnings,
+            reply,
+        } = pending;
+        let result = match clone_outcome(outcome) {
+            Ok(result) => result,
+            Err(error) => return answer(reply, Err(error.failure("thread/start").into())),
+        };
+        let id = result.pointer("/thread/id").and_then(Value::as_str);
+        let Some(id) = id.and_then(|id| ThreadId::parse(id).ok()) else {
+            let message = "The Codex runtime started a thread without a usable id.";
+            return answer(
+                reply,
+                Err(SessionError::failed(ErrorCode::CodexError, message)),
+            );
+        };
+        let version = self.runtime.as_ref().and_then(|up| up.profile.version);
+        if let Err(difference) = controls.check_echo(version, &result) {
+            let message = format!(
+                "The Codex runtime did not take the session's controls: {difference}. \
+                 The session was not created."
+            );
+            return answer(
+                reply,
+                Err(SessionError::failed(ErrorCode::CodexError, message)),
+            );
+        }
+        let now = clock::now_ms().div_euclid(1000);
+        let field = |name: &str| {
+            result
+                .pointer(&format!("/thread/{name}"))
+                .and_then(Value::as_i64)
+                .unwrap_or(now)
+        };
+        let mut record = ThreadRecord {
+            version: THREAD_RECORD_VERSION,
+            id: id.clone(),
+            title: None,
+            cwd,
+            controls,
+            dynamic_tools,
+            materialized: false,
+            archived: false,
+            created_at: field("createdAt"),
+            updated_at: field("updatedAt"),
+            project_id: None,
+            thread: Value::Null,
+            next_turn: 0,
+            next_row: 0,
+        };
+        if let Some(thread) = result.get("thread") {
+            record.adopt(thread);
+        }
+        let address = match self.living(&id) {
+            Some(address) => address,
+            None => self.start_fresh(record),
+        };
+        let command = Command::Created {
+            result,
+            warnings,
+            reply,
+        };
+        if let Err(error) = address.try_send(command) {
+            let (SendError::Full(command) | SendError::Closed(command)) = error;
+            command.refuse(SessionError::failed(
+                ErrorCode::Internal,
+                "The session's actor ended while it was created.",
+            ));
+        }
+    }
+
+    /// Every session that was being created fails: the child is gone.
+    pub(super) fn fail_creating(&mut self) {
+        for (_, pending) in self.creating.drain() {
+            let failure = CallFailure::Unavailable.failure("thread/start");
+            answer(pending.reply, Err(failure.into()));
+        }
+    }
+
+    /// The record of a thread that the child speaks of and that nobody created here.
+    pub(super) fn unknown_record(&self, id: &ThreadId) -> ThreadRecord {
+        let now = clock::now_ms().div_euclid(1000);
+        ThreadRecord {
+            version: THREAD_RECORD_VERSION,
+            id: id.clone(),
+            title: None,
+            cwd: self
+                .shared
+                .config
+                .default_cwd
+                .to_string_lossy()
+                .into_owned(),
+            controls: self.shared.config.defaults.clone(),
+            dynamic_tools: None,
+            materialized: true,
+            archived: false,
+            created_at: now,
+            updated_at: now,
+            project_id: None,
+            thread: json!({ "id": id }),
+            next_turn: 0,
+            next_row: 0,
+        }
+    }
+}
+
+/// The runtime takes any folder; a person who mistyped one wants to know now.
+fn check_cwd(cwd: &Path) -> Result<(), Failure> {
+    if cwd.is_dir() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorCode::InvalidRequest,
+        format!(
+            "The working directory {} is not a folder on this machine.",
+            cwd.display()
+        ),
+    ))
+}
+
+/// Tools as the version takes them: from 0.155 on each entry carries its type.
+fn tool_specs(
+    tools: &[cm_core::wire::DynamicTool],
+    version: Option<cm_core::compat::Version>,
+) -> Value {
+    let tagged = version.is_some_and(|v| v >= cm_core::compat::Version::new(0, 155, 0));
+    tools
+        .iter()
+        .map(|tool| {
+            let mut spec = json!(tool);
+            if tagged {
+                spec["type"] = json!("function");
+            }
+            spec
+        })
+        .collect()
+}

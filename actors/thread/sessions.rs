@@ -1,0 +1,456 @@
+//! What people and programs ask of a session: its life, its lists, its requests.
+
+use actix::prelude::*;
+use cm_core::controls::Controls;
+use cm_core::error::ErrorCode;
+use cm_core::request::{ExpiryReason, Refusal, RequestFamily, RequestRecord, RequestState};
+use cm_core::thread::Writes;
+use cm_core::wire::{SessionCreated, SessionDetail, SessionSummary};
+use serde_json::{Value, json};
+
+use super::actor::Thread;
+use super::calls::{AfterResume, Pending, answer};
+use super::error::SessionError;
+use super::messages::{DecisionInput, Deleted, Reply, ThreadDeleted};
+use super::view;
+use crate::app_server::CallFailure;
+use crate::clock;
+use crate::request::Decide;
+use crate::store::{read_thread_requests, read_transcript, remove_thread};
+
+/// Name that a new thread is given: it makes the runtime write the thread to its disk, so that it
+/// can be resumed before its first turn.
+const FIRST_NAME: &str = "New chat";
+
+/// Text of a deleted session's answer.
+const DELETED_MESSAGE: &str = "This chat was permanently deleted and is no longer available.";
+
+impl Deleted {
+    /// A session that was deleted now.
+    pub(super) fn now(session_id: cm_core::ids::ThreadId, title: Option<String>) -> Self {
+        let deleted_at = clock::now_iso();
+        Self {
+            status: "deleted",
+            session_id,
+            title,
+            message: DELETED_MESSAGE,
+            deleted_at,
+        }
+    }
+}
+
+impl Thread {
+    /// The child answered `thread/start`.
+    pub(super) fn created(
+        &mut self,
+        result: Value,
+        warnings: Vec<String>,
+        reply: Reply<SessionCreated>,
+    ) {
+        self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
+        let params = json!({ "threadId": self.id, "name": FIRST_NAME });
+        let pending = Pending::FirstName {
+            warnings,
+            result,
+            reply,
+        };
+        if let Err((
+            Pending::FirstName {
+                warnings,
+                result,
+                reply,
+            },
+            _,
+        )) = self.call("thread/name/set", params, pending)
+        {
+            self.answer_created(result, warnings, reply);
+        }
+    }
+
+    /// Answers with the session when it is on the disk.
+    pub(super) fn answer_created(
+        &mut self,
+        result: Value,
+        warnings: Vec<String>,
+        reply: Reply<SessionCreated>,
+    ) {
+        let writes = self.state.named(Some(FIRST_NAME), false, clock::now_ms());
+        self.note(writes);
+        self.note(Writes {
+            thread: true,
+            ..Writes::default()
+        });
+        let session = self.summary();
+        let thread = result
+            .get("thread")
+            .cloned()
+            .unwrap_or_else(|| self.state.record.thread.clone());
+        self.when_durable(Box::new(move |actor, _, stored| {
+            if stored.is_ok() {
+                actor.session_updated("created");
+            }
+            let created = SessionCreated {
+                status: None,
+                session,
+                thread,
+                warnings,
+            };
+            answer(reply, stored.map(|()| created).map_err(SessionError::from));
+        }));
+    }
+
+    pub(super) fn detail(&mut self, reply: Reply<SessionDetail>, ctx: &mut Context<Self>) {
+        let record = self.state.record.clone();
+        let activity = self.current_activity();
+        let store = self.shared.store.clone();
+        let id = self.id.clone();
+        // Reads come behind every write that is queued, so the transcript is current.
+        let pending = self.flush();
+        ctx.spawn(pending);
+        let work = async move {
+            let transcript = store.read(move |store| read_transcript(store, &id)).await;
+            let detail = transcript.map(|transcript| view::detail(&record, activity, &transcript));
+            answer(reply, detail.map_err(SessionError::from));
+        };
+        ctx.spawn(work.into_actor(self));
+    }
+
+    /// Loads the thread in the child with explicit controls, and checks the echo: some versions
+    /// fall back to their configuration without a word.
+    pub(super) fn resume(
+        &mut self,
+        controls: Controls,
+        dynamic_tools: Option<Value>,
+        then: AfterResume,
+    ) {
+        let version = self.runtime.as_ref().and_then(|up| up.profile.version);
+        let mut params = json!({
+            "threadId": self.id,
+            "approvalPolicy": controls.approval_policy_param(version),
+            "sandbox": controls.filesystem_sandbox.as_str(),
+            "excludeTurns": true,
+        });
+        let tools = dynamic_tools.or_else(|| self.state.record.dynamic_tools.clone());
+        if let Some(tools) = tools {
+            params["dynamicTools"] = tools;
+        }
+        if let Err((Pending::Resume { then, .. }, error)) =
+            self.call("thread/resume", params, Pending::Resume { then, controls })
+        {
+            then.refuse(error.failure("thread/resume").into());
+        }
+    }
+
+    pub(super) fn resumed(
+        &mut self,
+        outcome: Result<Value, CallFailure>,
+        controls: Controls,
+        then: AfterResume,
+    ) {
+        let result = match outcome {
+            Ok(result) => result,
+            Err(error) if error.is_unknown_thread() && !self.state.record.materialized => {
+                return then.refuse(SessionError::NotMaterialized(self.id.clone()));
+            }
+            Err(error) => return then.refuse(Self::describe(&error, "thread/resume").into()),
+        };
+        let version = self.runtime.as_ref().and_then(|up| up.profile.version);
+        // A thread that was loaded already keeps its settings; each turn names its own.
+        if let Err(difference) = controls.check_echo(version, &result) {
+            tracing::warn!(thread = %self.id, difference, "a resume did not keep the controls");
+        }
+        self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
+        if let Some(thread) = result.get("thread") {
+            self.state.record.adopt(thread);
+            self.note(Writes {
+                thread: true,
+                ..Writes::default()
+            });
+        }
+        match then {
+            AfterResume::Send {
+                body,
+                warnings,
+                reply,
+            } => {
+                self.start_turn(body, controls, warnings, reply);
+            }
+            AfterResume::Answer { reply } => {
+                let session = self.summary();
+                let thread = result.get("thread").cloned().unwrap_or(Value::Null);
+                let created = SessionCreated {
+                    status: None,
+                    session,
+                    thread,
+                    warnings: Vec::new(),
+                };
+                answer(reply, Ok(created));
+            }
+        }
+    }
+
+    pub(super) fn resume_asked(
+        &mut self,
+        dynamic_tools: Option<Value>,
+        reply: Reply<SessionCreated>,
+    ) {
+        if self.runtime.is_none() {
+            return answer(reply, Err(Self::no_runtime().into()));
+        }
+        if let Some(tools) = &dynamic_tools {
+            self.state.record.dynamic_tools = Some(tools.clone());
+            self.note(Writes {
+                thread: true,
+                ..Writes::default()
+            });
+        }
+        let controls = self.state.record.controls.clone();
+        self.resume(controls, dynamic_tools, AfterResume::Answer { reply });
+    }
+
+    pub(super) fn rename(&mut self, title: String, reply: Reply<SessionSummary>) {
+        let params = json!({ "threadId": self.id, "name": title });
+        if let Err((Pending::Rename { title, reply }, error)) =
+            self.call("thread/name/set", params, Pending::Rename { title, reply })
+        {
+            self.renamed(title, Err(error), reply);
+        }
+    }
+
+    /// The title is the manager's own: it is kept whether the runtime took it or not.
+    pub(super) fn renamed(
+        &mut self,
+        title: String,
+        outcome: Result<Value, CallFailure>,
+        reply: Reply<SessionSummary>,
+    ) {
+        if let Err(error) = outcome {
+            tracing::debug!(thread = %self.id, %error, "the runtime took no name");
+        }
+        let writes = self.state.named(Some(&title), true, clock::now_ms());
+        self.note(writes);
+        let session = self.summary();
+        self.when_durable(Box::new(move |thread, _, stored| {
+            if stored.is_ok() {
+                thread.session_updated("renamed");
+            }
+            answer(reply, stored.map(|()| session).map_err(SessionError::from));
+        }));
+    }
+
+    pub(super) fn archive(&mut self, reply: Reply<()>) {
+        if self.state.record.archived {
+            return answer(reply, Ok(()));
+        }
+        let params = json!({ "threadId": self.id });
+        if let Err((Pending::Archive { reply }, error)) =
+            self.call("thread/archive", params, Pending::Archive { reply })
+        {
+            answer(reply, Err(error.failure("thread/archive").into()));
+        }
+    }
+
+    pub(super) fn archived(&mut self, outcome: Result<Value, CallFailure>, reply: Reply<()>) {
+        if let Err(error) = outcome {
+            let refusal = if error.is_unknown_thread() {
+                SessionError::NotMaterialized(self.id.clone())
+            } else {
+                error.failure("thread/archive").into()
+            };
+            return answer(reply, Err(refusal));
+        }
+        self.loaded = None;
+        let news = !self.state.record.archived;
+        self.state.record.archived = true;
+        self.note(Writes {
+            thread: true,
+            ..Writes::default()
+        });
+        self.when_durable(Box::new(move |thread, _, stored| {
+            if stored.is_ok() && news {
+                thread.session_updated("archived");
+            }
+            answer(reply, stored.map_err(SessionError::from));
+        }));
+    }
+
+    pub(super) fn unarchive(&mut self, reply: Reply<SessionCreated>) {
+        if !self.state.record.archived {
+            let created = SessionCreated {
+                status: Some("ok".to_owned()),
+                session: self.summary(),
+                thread: self.state.record.thread.clone(),
+                warnings: Vec::new(),
+            };
+            return answer(reply, Ok(created));
+        }
+        let params = json!({ "threadId": self.id });
+        if let Err((Pending::Unarchive { reply }, error)) =
+            self.call("thread/unarchive", params, Pending::Unarchive { reply })
+        {
+            answer(reply, Err(error.failure("thread/unarchive").into()));
+        }
+    }
+
+    pub(super) fn unarchived(
+        &mut self,
+        outcome: Result<Value, CallFailure>,
+        reply: Reply<SessionCreated>,
+    ) {
+        let result = match outcome {
+            Ok(result) => result,
+            Err(error) => {
+                return answer(
+                    reply,
+                    Err(Self::describe(&error, "thread/unarchive").into()),
+                );
+            }
+        };
+        let news = self.state.record.archived;
+        self.state.record.archived = false;
+        if let Some(thread) = result.get("thread") {
+            self.state.record.adopt(thread);
+        }
+        self.note(Writes {
+            thread: true,
+            ..Writes::default()
+        });
+        let created = SessionCreated {
+            status: Some("ok".to_owned()),
+            session: self.summary(),
+            thread: self.state.record.thread.clone(),
+            warnings: Vec::new(),
+        };
+        self.when_durable(Box::new(move |thread, _, stored| {
+            if stored.is_ok() && news {
+                thread.session_updated("unarchived");
+            }
+            answer(reply, stored.map(|()| created).map_err(SessionError::from));
+        }));
+    }
+
+    pub(super) fn delete(&mut self, reply: Reply<Deleted>) {
+        // Versions without a delete keep the thread in their archive; the manager forgets it.
+        let method = if self.child_has("thread/delete") {
+            "thread/delete"
+        } else {
+            "thread/archive"
+        };
+        let params = json!({ "threadId": self.id });
+        if let Err((Pending::Delete { reply }, error)) =
+            self.call(method, params, Pending::Delete { reply })
+        {
+            answer(reply, Err(error.failure(method).into()));
+        }
+    }
+
+    pub(super) fn deleted(
+        &mut self,
+        outcome: Result<Value, CallFailure>,
+        reply: Reply<Deleted>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Err(error) = outcome
+            && !error.is_unknown_thread()
+        {
+            return answer(reply, Err(Self::describe(&error, "thread/delete").into()));
+        }
+        self.expire_requests(ExpiryReason::SessionDeleted, |_| true);
+        let title = Some(self.state.record.shown_title().to_owned());
+        let body = Deleted::now(self.id.clone(), title);
+        let store = self.shared.store.clone();
+        let id = self.id.clone();
+        let pending = self.flush();
+        let work = async move {
+            let batch = store.read(move |store| remove_thread(store, &id)).await?;
+            store.commit(batch).await
+        };
+        let work = pending.then(|(), thread, _| work.into_actor(thread));
+        ctx.wait(
+            work.map(move |result, thread: &mut Self, ctx| match result {
+                Ok(()) => {
+                    thread.event("session_deleted", true, &body);
+                    thread
+                        .shared
+                        .journal
+                        .publish(std::mem::take(&mut thread.frames));
+                    let told = thread.shared.registry.tell(ThreadDeleted(body.clone()));
+                    if let Err(error) = told {
+                        tracing::error!(thread = %thread.id, %error, "the registry was not told");
+                    }
+                    answer(reply, Ok(body));
+                    ctx.stop();
+                }
+                Err(error) => answer(reply, Err(error.into())),
+            }),
+        );
+    }
+
+    pub(super) fn list_requests(
+        &mut self,
+        family: RequestFamily,
+        all: bool,
+        reply: Reply<Vec<RequestRecord>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let of_family = move |record: &RequestRecord| record.kind.family() == family;
+        if !all {
+            let mut pending: Vec<RequestRecord> = self
+                .requests
+                .values()
+                .map(|live| live.record.clone())
+                .filter(|record| record.is_pending() && of_family(record))
+                .collect();
+            pending.sort_by_key(|record| record.ordinal);
+            return answer(reply, Ok(pending));
+        }
+        let store = self.shared.store.clone();
+        let id = self.id.clone();
+        let work = async move {
+            let all = store
+                .read(move |store| read_thread_requests(store, &id))
+                .await;
+            let all = all.map(|all| all.into_iter().filter(of_family).collect());
+            answer(reply, all.map_err(SessionError::from));
+        };
+        ctx.spawn(work.into_actor(self));
+    }
+
+    /// Hands a decision to the request's actor, or says what became of the request.
+    pub(super) fn decide(
+        &mut self,
+        record: RequestRecord,
+        input: DecisionInput,
+        by: String,
+        reply: Reply<cm_core::ids::ThreadId>,
+    ) {
+        let id = record.id.clone();
+        if let Some(live) = self.requests.get(&id) {
+            if let Err(error) = live.address.try_send(Decide { input, by, reply }) {
+                tracing::error!(request = %id, %error, "a decision could not be handed on");
+            }
+            return;
+        }
+        let refusal = match record.state {
+            RequestState::Deciding { decision }
+            | RequestState::Delivered { decision }
+            | RequestState::Resolved { decision } => Refusal::Decided(Box::new(decision)),
+            RequestState::Expired { reason, at, .. } => Refusal::Expired { reason, at },
+            RequestState::Pending => {
+                let message = "The request is being prepared; try again.";
+                return answer(
+                    reply,
+                    Err(SessionError::failed(ErrorCode::Overloaded, message)),
+                );
+            }
+        };
+        answer(
+            reply,
+            Err(SessionError::Refused {
+                id,
+                thread_id: self.id.clone(),
+                refusal,
+            }),
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! What handlers reach, and the table of routes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use actix::Addr;
+use actix_web::{HttpRequest, HttpResponse, web};
+use cm_actors::app_server::AppServerHandle;
+use cm_actors::journal::JournalHandle;
+use cm_actors::supervisor::{StateCell, SupervisorHandle};
+use cm_actors::thread::ThreadsHandle;
+use serde_json::json;
+
+use crate::security::Doorkeeper;
+use crate::{health, requests, runtime, security, sessions, stream, turns};
+
+/// Facts about the server that do not change while it runs.
+#[derive(Debug, Clone)]
+pub struct ServerInfo {
+    /// Version of the program.
+    pub version: String,
+    /// `codex` or `embedded`.
+    pub runtime: &'static str,
+    /// The executable that runs as the child.
+    pub program: PathBuf,
+    /// The child's CODEX_HOME.
+    pub codex_home: PathBuf,
+    /// Whether `OPENAI_API_KEY` is set.
+    pub has_api_key: bool,
+    /// Largest body that is read, in bytes.
+    pub max_body: usize,
+}
+
+/// What handlers reach: handles only.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Facts about the server.
+    pub info: Arc<ServerInfo>,
+    /// Sessions.
+    pub threads: ThreadsHandle,
+    /// The child.
+    pub app_server: AppServerHandle,
+    /// The supervision tree.
+    pub supervisor: SupervisorHandle,
+    /// The journal.
+    pub journal: JournalHandle,
+    /// State of the store's supervision.
+    pub store: StateCell,
+    /// Issues and checks tickets and cookies.
+    pub doorkeeper: Addr<Doorkeeper>,
+    /// Set when the server is stopping: it is then no longer ready.
+    pub stopping: Arc<AtomicBool>,
+}
+
+/// Registers every route.
+pub fn configure(config: &mut web::ServiceConfig) {
+    config
+        .route("/livez", web::get().to(health::live))
+        .route("/readyz", web::get().to(health::ready))
+        .route("/api", web::get().to(health::info))
+        .route("/api/health", web::get().to(health::health))
+        .route("/api/runtime", web::get().to(runtime::view))
+        .route("/api/runtime/restart", web::post().to(runtime::restart))
+        .route("/api/login", web::post().to(security::log_in))
+        .route("/api/logout", web::post().to(security::log_out))
+        .route("/api/stream", web::get().to(stream::connect))
+        .route(
+            "/api/stream/tickets",
+            web::post().to(security::issue_ticket),
+        )
+        .route("/api/sessions", web::get().to(sessions::list))
+        .route("/api/sessions", web::post().to(sessions::create))
+        .route("/api/sessions/{id}", web::get().to(sessions::read))
+        .route("/api/sessions/{id}", web::delete().to(sessions::delete))
+        .route(
+            "/api/sessions/{id}/rename",
+            web::post().to(sessions::rename),
+        )
+        .route(
+            "/api/sessions/{id}/archive",
+            web::post().to(sessions::archive),
+        )
+        .route(
+            "/api/sessions/{id}/unarchive",
+            web::post().to(sessions::unarchive),
+        )
+        .route(
+            "/api/sessions/{id}/resume",
+            web::post().to(sessions::resume),
+        )
+        .route("/api/sessions/{id}/messages", web::post().to(turns::send))
+        .route(
+            "/api/sessions/{id}/interrupt",
+            web::post().to(turns::interrupt),
+        )
+        .route(
+            "/api/sessions/{id}/turns/{turn}/steer",
+            web::post().to(turns::steer),
+        )
+        .route(
+            "/api/sessions/{id}/approvals",
+            web::get().to(requests::approvals),
+        )
+        .route(
+            "/api/sessions/{id}/tool-input",
+            web::get().to(requests::tool_inputs),
+        )
+        .route(
+            "/api/sessions/{id}/tool-calls",
+            web::get().to(requests::tool_calls),
+        )
+        .route(
+            "/api/approvals/{id}/decision",
+            web::post().to(requests::decide_approval),
+        )
+        .route(
+            "/api/tool-input/{id}/decision",
+            web::post().to(requests::decide_tool_input),
+        )
+        .route(
+            "/api/tool-calls/{id}/response",
+            web::post().to(requests::respond_tool_call),
+        )
+        .default_service(web::to(unknown_route));
+}
+
+/// A path or method that does not exist, in the form version 1 answers it.
+async fn unknown_route(request: HttpRequest) -> HttpResponse {
+    let message = format!("Route {}:{} not found", request.method(), request.path());
+    HttpResponse::NotFound().json(json!({
+        "message": message,
+        "error": "Not Found",
+        "statusCode": 404,
+        "status": "error",
+        "code": "not_found",
+    }))
+}

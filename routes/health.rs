@@ -1,0 +1,236 @@
+//! Liveness, readiness and health.
+
+use std::sync::atomic::Ordering;
+
+use actix_web::{HttpResponse, web};
+use cm_actors::app_server::AppServerStatus;
+use cm_actors::clock;
+use cm_core::wire::{
+    AuthHealth, CodexHealth, Health, Liveness, QueueHealth, Readiness, Reason, ServiceInfo,
+};
+
+use crate::api::{Api, ServerInfo};
+
+/// `GET /livez`
+pub(crate) async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(Liveness {
+        status: "live".to_owned(),
+    })
+}
+
+/// `GET /readyz`
+pub(crate) async fn ready(api: web::Data<Api>) -> HttpResponse {
+    let readiness = readiness(&facts(&api));
+    if readiness.reasons.is_empty() {
+        HttpResponse::Ok().json(readiness)
+    } else {
+        HttpResponse::ServiceUnavailable().json(readiness)
+    }
+}
+
+/// `GET /api`
+pub(crate) async fn info(api: web::Data<Api>) -> HttpResponse {
+    HttpResponse::Ok().json(ServiceInfo {
+        name: "Codex Manager API".to_owned(),
+        version: api.info.version.clone(),
+    })
+}
+
+/// `GET /api/health`
+pub(crate) async fn health(api: web::Data<Api>) -> HttpResponse {
+    let facts = facts(&api);
+    let readiness = readiness(&facts);
+    HttpResponse::Ok().json(Health {
+        status: "ok".to_owned(),
+        service: "api".to_owned(),
+        codex: codex(&facts.status, &api.info),
+        orchestrator_queue: QueueHealth { enabled: false },
+        auth: facts.auth,
+        reasons: readiness.reasons,
+        warnings: readiness.warnings,
+        timestamp: clock::now_iso(),
+    })
+}
+
+/// What readiness is judged by.
+#[derive(Debug)]
+pub struct Facts {
+    /// The child.
+    pub status: AppServerStatus,
+    /// The login.
+    pub auth: AuthHealth,
+    /// State of the store's supervision.
+    pub store: String,
+    /// Whether the server is stopping.
+    pub stopping: bool,
+}
+
+fn facts(api: &Api) -> Facts {
+    let status = AppServerStatus::clone(&api.app_server.status());
+    let auth = auth(&status, &api.info);
+    let stopping = api.stopping.load(Ordering::Relaxed);
+    Facts {
+        status,
+        auth,
+        store: api.store.read().state.to_owned(),
+        stopping,
+    }
+}
+
+/// The child's part of health.
+pub(crate) fn codex(status: &AppServerStatus, info: &ServerInfo) -> CodexHealth {
+    CodexHealth {
+        running: status.pid.is_some(),
+        pid: status.pid,
+        initialized: status.initialized,
+        last_exit: status.last_exit.clone(),
+        runtime: info.runtime.to_owned(),
+        version: status.profile.version.map(|version| version.to_string()),
+        state: match (status.state.as_str(), status.initialized) {
+            ("running", false) => "starting".to_owned(),
+            (state, _) => state.to_owned(),
+        },
+        incarnation: status.incarnation,
+        restarts: status.restarts,
+    }
+}
+
+fn auth(status: &AppServerStatus, info: &ServerInfo) -> AuthHealth {
+    let account = &status.account;
+    let codex_home_auth_file = info.codex_home.join("auth.json").exists();
+    let embedded = info.runtime == "embedded";
+    let required = !embedded && account.required;
+    let ready = embedded || (account.known && (!required || account.account.is_some()));
+    let likely_unauthenticated = if embedded {
+        false
+    } else if account.known {
+        required && account.account.is_none()
+    } else {
+        !info.has_api_key && !codex_home_auth_file
+    };
+    AuthHealth {
+        has_open_ai_api_key: info.has_api_key,
+        codex_home_auth_file,
+        likely_unauthenticated,
+        account: account.account.clone(),
+        required,
+        ready,
+    }
+}
+
+/// Why the server is not ready, and what is worth knowing.
+pub fn readiness(facts: &Facts) -> Readiness {
+    let mut reasons = Vec::new();
+    let mut add = |code: &str, message: String| {
+        reasons.push(Reason {
+            code: code.to_owned(),
+            message,
+        });
+    };
+    if facts.stopping {
+        add("shutting_down", "The manager is stopping.".to_owned());
+    }
+    let status = &facts.status;
+    let last = status
+        .last_exit
+        .as_ref()
+        .and_then(|exit| exit.reason.as_deref());
+    let last = last.map(|reason| format!(" {reason}")).unwrap_or_default();
+    match status.state.as_str() {
+        "failed" => add(
+            "runtime_failed",
+            format!(
+                "The Codex runtime ended too often and is tried once a minute.{last} Look at \
+                 /api/runtime for its last words, then POST /api/runtime/restart."
+            ),
+        ),
+        "backoff" => {
+            add(
+                "runtime_restarting",
+                format!("The Codex runtime is being restarted.{last}"),
+            );
+        }
+        _ if !status.initialized => {
+            add(
+                "runtime_starting",
+                "The Codex runtime has not answered `initialize` yet.".to_owned(),
+            );
+        }
+        _ => {}
+    }
+    if facts.store != "running" {
+        let message = "The manager's store cannot be used; see the log for what the disk says.";
+        add("store_unavailable", message.to_owned());
+    }
+    if status.initialized && facts.auth.likely_unauthenticated {
+        let failed = status.account.login_error.as_deref();
+        let failed = failed.map(|why| format!(" Signing in with OPENAI_API_KEY failed: {why}."));
+        add(
+            "login_needed",
+            format!(
+                "Codex has no account, so turns will fail.{} Set OPENAI_API_KEY, sign in with \
+                 `codex login` (CODEX_HOME as /api/runtime shows it), or start with --runtime \
+                 embedded.",
+                failed.unwrap_or_default()
+            ),
+        );
+    }
+    let word = if reasons.is_empty() {
+        "ready"
+    } else {
+        "not_ready"
+    };
+    Readiness {
+        status: word.to_owned(),
+        reasons,
+        warnings: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            status: AppServerStatus {
+                state: "running".to_owned(),
+                initialized: true,
+                pid: Some(1),
+                ..AppServerStatus::default()
+            },
+            auth: AuthHealth {
+                has_open_ai_api_key: false,
+                codex_home_auth_file: false,
+                likely_unauthenticated: false,
+                account: None,
+                required: false,
+                ready: true,
+            },
+            store: "running".to_owned(),
+            stopping: false,
+        }
+    }
+
+    fn codes(facts: &Facts) -> Vec<String> {
+        readiness(facts)
+            .reasons
+            .into_iter()
+            .map(|reason| reason.code)
+            .collect()
+    }
+
+    #[test]
+    fn each_thing_that_keeps_turns_from_running_is_a_reason() {
+        assert!(codes(&facts()).is_empty());
+        let mut broken = facts();
+        broken.status.initialized = false;
+        assert_eq!(codes(&broken), ["runtime_starting"]);
+        broken.status.state = "failed".to_owned();
+        broken.store = "backoff".to_owned();
+        assert_eq!(codes(&broken), ["runtime_failed", "store_unavailable"]);
+        let mut unauthenticated = facts();
+        unauthenticated.auth.likely_unauthenticated = true;
+        assert_eq!(codes(&unauthenticated), ["login_needed"]);
+    }
+}

@@ -1,0 +1,24 @@
+//! The HTTP and WebSocket edge: it turns requests into messages to actors and their answers into
+//! bodies. It holds no state, no lock and no copy of anything.
+//!
+//! # Layout
+//!
+//! - [`api`]: what handlers reach, and the table of routes ([`configure`]).
+//! - `answer`: errors as bodies; `body`: reading JSON.
+//! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`: one file a resource.
+//! - [`stream`]: `GET /api/stream`: the worker's hub, the socket, the body that it writes.
+//! - [`security`]: who may talk to the server.
+
+mod answer;
+pub mod api;
+mod body;
+mod health;
+mod requests;
+mod runtime;
+pub mod security;
+mod sessions;
+pub mod stream;
+mod turns;
+
+pub use api::{Api, configure};
+pub use health::{Facts, readiness};

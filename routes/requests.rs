@@ -1,0 +1,247 @@
+//! Approvals, questions and tool calls.
+
+use std::collections::HashMap;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use cm_actors::thread::{DecisionInput, SessionError};
+use cm_core::ids::RequestId;
+use cm_core::request::{RequestFamily, RequestRecord};
+use cm_core::transcript;
+use cm_core::wire::{
+    ApprovalDecision, DecideApproval, DecideToolInput, Decided, ListOf, RespondToolCall,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::answer::{ApiError, invalid};
+use crate::api::Api;
+use crate::body::RawBody;
+use crate::sessions::session_id;
+
+/// `GET /api/sessions/{id}/approvals`
+pub(crate) async fn approvals(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    query: web::Query<HashMap<String, String>>,
+) -> Result<HttpResponse, ApiError> {
+    list(
+        &api,
+        &path,
+        &query,
+        RequestFamily::Approval,
+        transcript::approval,
+    )
+    .await
+}
+
+/// `GET /api/sessions/{id}/tool-input`
+pub(crate) async fn tool_inputs(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    query: web::Query<HashMap<String, String>>,
+) -> Result<HttpResponse, ApiError> {
+    list(
+        &api,
+        &path,
+        &query,
+        RequestFamily::ToolInput,
+        transcript::tool_input,
+    )
+    .await
+}
+
+/// `GET /api/sessions/{id}/tool-calls`
+pub(crate) async fn tool_calls(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    query: web::Query<HashMap<String, String>>,
+) -> Result<HttpResponse, ApiError> {
+    list(
+        &api,
+        &path,
+        &query,
+        RequestFamily::ToolCall,
+        transcript::tool_call,
+    )
+    .await
+}
+
+async fn list<T: Serialize>(
+    api: &Api,
+    id: &str,
+    query: &HashMap<String, String>,
+    family: RequestFamily,
+    show: fn(&RequestRecord) -> T,
+) -> Result<HttpResponse, ApiError> {
+    let all = match query.get("status").map(String::as_str) {
+        None | Some("pending") => false,
+        Some("all") => true,
+        Some(_) => return Err(invalid("status", "must be `pending` or `all`")),
+    };
+    // A session that does not exist has no requests, as in version 1.
+    let Ok(id) = session_id(id) else {
+        return Ok(HttpResponse::Ok().json(ListOf::<Value> { data: Vec::new() }));
+    };
+    let records = match api.threads.requests(&id, family, all).await {
+        Ok(records) => records,
+        Err(SessionError::NotFound(_)) => Vec::new(),
+        Err(error) => return Err(ApiError::session(error)),
+    };
+    let rows = records.iter().map(|record| {
+        let mut row = json!(show(record));
+        if let Some(decision) = record.decision() {
+            row["decision"] = json!(decision.label);
+            row["decidedBy"] = json!(decision.by);
+            row["decidedAt"] = json!(decision.at);
+        }
+        if let cm_core::request::RequestState::Expired { reason, at, .. } = &record.state {
+            row["expiredReason"] = json!(reason);
+            row["expiredAt"] = json!(at);
+        }
+        row
+    });
+    Ok(HttpResponse::Ok().json(ListOf {
+        data: rows.collect::<Vec<Value>>(),
+    }))
+}
+
+/// `POST /api/approvals/{id}/decision`
+pub(crate) async fn decide_approval(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let body: DecideApproval = read(&request, payload).await?;
+    let input = DecisionInput::Approval {
+        decision: body.decision,
+        scope: body.scope,
+    };
+    decide(&api, &request, &path, input).await
+}
+
+/// `POST /api/tool-input/{id}/decision`
+pub(crate) async fn decide_tool_input(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let body: DecideToolInput = read(&request, payload).await?;
+    let answers = body.answers.unwrap_or_default();
+    for (question, answer) in &answers {
+        let texts = answer.get("answers").and_then(Value::as_array);
+        if !texts.is_some_and(|texts| texts.iter().all(Value::is_string)) {
+            let path = format!("answers.{question}.answers");
+            return Err(invalid(&path, "must be a list of texts"));
+        }
+    }
+    let result = match (body.response, body.decision) {
+        (Some(response), _) => response,
+        (None, ApprovalDecision::Accept) => json!({ "answers": answers }),
+        // The runtime has no word for a refusal: no answers is what its schema allows.
+        (None, _) => json!({ "answers": {} }),
+    };
+    let input = DecisionInput::ToolInput {
+        decision: body.decision,
+        result,
+    };
+    decide(&api, &request, &path, input).await
+}
+
+/// `POST /api/tool-calls/{id}/response`
+pub(crate) async fn respond_tool_call(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let body: RespondToolCall = read(&request, payload).await?;
+    check_content_items(body.content_items.as_ref())?;
+    let (success, result) = match body.response {
+        Some(response) => {
+            let success = response
+                .get("success")
+                .and_then(Value::as_bool)
+                .unwrap_or(true);
+            (success, response)
+        }
+        None => {
+            let success = body.success.unwrap_or(true);
+            let text = body
+                .text
+                .map(|text| json!({ "type": "inputText", "text": text }));
+            let items = body
+                .content_items
+                .unwrap_or_else(|| text.into_iter().collect());
+            (
+                success,
+                json!({ "success": success, "contentItems": items }),
+            )
+        }
+    };
+    decide(
+        &api,
+        &request,
+        &path,
+        DecisionInput::ToolCall { success, result },
+    )
+    .await
+}
+
+fn check_content_items(items: Option<&Vec<Value>>) -> Result<(), ApiError> {
+    for (index, item) in items.into_iter().flatten().enumerate() {
+        let text = |name: &str| item.get(name).and_then(Value::as_str);
+        let good = match text("type") {
+            Some("inputText") => text("text").is_some(),
+            Some("inputImage") => text("imageUrl").is_some_and(|url| !url.trim().is_empty()),
+            _ => false,
+        };
+        if !good {
+            let path = format!("contentItems.{index}");
+            return Err(invalid(
+                &path,
+                "must be an inputText with `text` or an inputImage with `imageUrl`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a body that a decision needs; it is judged before the request is looked up.
+async fn read<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<T, ApiError> {
+    RawBody::read(request, payload).await?.required()
+}
+
+async fn decide(
+    api: &Api,
+    request: &HttpRequest,
+    id: &str,
+    input: DecisionInput,
+) -> Result<HttpResponse, ApiError> {
+    let family = input.family();
+    let Ok(id) = RequestId::parse(id) else {
+        return Err(ApiError::no_request(family, id));
+    };
+    let by = request
+        .headers()
+        .get("x-codex-actor")
+        .and_then(|actor| actor.to_str().ok())
+        .map(str::trim)
+        .filter(|actor| !actor.is_empty())
+        .unwrap_or("user");
+    let by: String = by.chars().take(120).collect();
+    let decided = api.threads.decide(id.clone(), input, by).await;
+    let thread_id = decided.map_err(|error| ApiError::decision(family, error))?;
+    let approval = family == RequestFamily::Approval;
+    Ok(HttpResponse::Ok().json(Decided {
+        status: "ok".to_owned(),
+        approval_id: approval.then(|| id.clone()),
+        request_id: (!approval).then_some(id),
+        thread_id,
+    }))
+}

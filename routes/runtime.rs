@@ -1,0 +1,60 @@
+//! The child and the supervision tree.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use cm_core::error::ErrorCode;
+use cm_core::wire::{AppServerView, RestartBody, RestartRequested, RuntimeView};
+
+use crate::answer::ApiError;
+use crate::api::Api;
+use crate::body::RawBody;
+use crate::health;
+
+/// `GET /api/runtime`
+pub(crate) async fn view(api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
+    let tree = api.supervisor.tree().await?;
+    let head = api.journal.head().await?.ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::StoreUnavailable,
+            "The journal is starting; try again shortly.",
+        )
+    })?;
+    let status = api.app_server.status();
+    Ok(HttpResponse::Ok().json(RuntimeView {
+        app_server: AppServerView {
+            health: health::codex(&status, &api.info),
+            user_agent: status.profile.user_agent.clone(),
+            methods: status.profile.methods.clone(),
+            program: api.info.program.display().to_string(),
+            codex_home: api.info.codex_home.display().to_string(),
+            in_flight: status.in_flight,
+            stderr: status.stderr.clone(),
+        },
+        tree,
+        epoch: head.epoch,
+        seq: head.seq,
+    }))
+}
+
+/// `POST /api/runtime/restart`
+pub(crate) async fn restart(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let body: RestartBody = RawBody::read(&request, payload).await?.optional()?;
+    tracing::warn!(
+        reason = body.reason.as_deref().unwrap_or("none given"),
+        "restart asked for"
+    );
+    let incarnation = api.supervisor.restart("app_server").await?.ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::ShuttingDown,
+            "The manager is stopping; nothing is restarted.",
+        )
+    })?;
+    let status = "restarting".to_owned();
+    Ok(HttpResponse::Accepted().json(RestartRequested {
+        status,
+        incarnation,
+    }))
+}

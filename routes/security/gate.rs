@@ -1,0 +1,167 @@
+//! The middleware that every request passes first.
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, UPGRADE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::middleware::Next;
+use actix_web::{Error, ResponseError, web};
+use cm_core::error::ErrorCode;
+use cm_core::wire::ErrorBody;
+
+use super::doorkeeper::{COOKIE, CheckSession, RedeemTicket};
+use super::origin::AccessPolicy;
+use crate::answer::ApiError;
+use crate::api::Api;
+
+/// Header for the manager's token where `Authorization` carries another one.
+const TOKEN_HEADER: &str = "x-codex-manager-token";
+
+/// Header that carries the request's id back.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Paths that need no token: liveness, and the way to get a cookie.
+const OPEN_PATHS: [&str; 2] = ["/livez", "/api/login"];
+
+/// Checks host, origin and token; gives each request an id and each error body that id.
+///
+/// # Errors
+///
+/// Only what the inner service fails with; a refusal is an ordinary answer.
+pub async fn gate(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let request_id = uuid::Uuid::now_v7().to_string();
+    let refused = check(&request).await.err();
+    let mut response = match refused {
+        Some(error) => {
+            tracing::warn!(
+                request_id,
+                method = %request.method(),
+                path = request.path(),
+                code = %error,
+                "refused"
+            );
+            request
+                .into_response(error.error_response())
+                .map_into_boxed_body()
+        }
+        None => next.call(request).await?.map_into_boxed_body(),
+    };
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let body = response
+        .response_mut()
+        .extensions_mut()
+        .remove::<ErrorBody>();
+    let Some(mut body) = body else {
+        return Ok(response);
+    };
+    body.request_id = Some(request_id);
+    let Ok(text) = serde_json::to_vec(&body) else {
+        return Ok(response);
+    };
+    response.headers_mut().remove(CONTENT_LENGTH);
+    Ok(response.map_body(|_, _| BoxBody::new(text)))
+}
+
+async fn check(request: &ServiceRequest) -> Result<(), ApiError> {
+    let Some(policy) = request.app_data::<web::Data<AccessPolicy>>() else {
+        return Err(ApiError::new(
+            ErrorCode::Internal,
+            "The server has no access policy.",
+        ));
+    };
+    let header = |name: &HeaderName| {
+        request
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().unwrap_or_default())
+    };
+    // HTTP/1.0 may come without a Host; then nothing can have been rebound to a name.
+    let host = header(&HOST).unwrap_or_default();
+    if !policy.accepts_host(host) {
+        return Err(ApiError::new(
+            ErrorCode::HostNotAllowed,
+            "This server answers to its own address only; the Host header names another one.",
+        ));
+    }
+    let upgrade = request.headers().contains_key(UPGRADE);
+    let reads_only = !upgrade && matches!(*request.method(), Method::GET | Method::HEAD);
+    if let Some(origin) = header(&ORIGIN)
+        && !policy.accepts_origin(origin, host, reads_only)
+    {
+        return Err(ApiError::new(
+            ErrorCode::OriginNotAllowed,
+            "Pages of this origin may not talk to the server; see ALLOWED_ORIGINS.",
+        ));
+    }
+    if !policy.needs_token() || OPEN_PATHS.contains(&request.path()) {
+        return Ok(());
+    }
+    if has_token(request, policy, upgrade).await {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::Unauthorized,
+        "This server needs its token: send `Authorization: Bearer …`, or log in at /api/login.",
+    ))
+}
+
+async fn has_token(request: &ServiceRequest, policy: &AccessPolicy, upgrade: bool) -> bool {
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let bearer = header(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
+    let given = [header(TOKEN_HEADER), bearer];
+    if given
+        .into_iter()
+        .flatten()
+        .any(|token| policy.accepts_token(token.trim()))
+    {
+        return true;
+    }
+    let Some(api) = request.app_data::<web::Data<Api>>() else {
+        return false;
+    };
+    if let Some(cookie) = request.cookie(COOKIE)
+        && api
+            .doorkeeper
+            .send(CheckSession(cookie.value().to_owned()))
+            .await
+            .unwrap_or(false)
+    {
+        return true;
+    }
+    let ticket = upgrade.then(|| ticket_of(request.query_string())).flatten();
+    match ticket {
+        Some(ticket) => api
+            .doorkeeper
+            .send(RedeemTicket(ticket))
+            .await
+            .unwrap_or(false),
+        None => false,
+    }
+}
+
+/// A one-time ticket may stand in a URL: it is worthless once it was seen.
+fn ticket_of(query: &str) -> Option<String> {
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
+        .ok()?
+        .into_inner();
+    pairs
+        .into_iter()
+        .find(|(name, _)| name == "ticket")
+        .map(|(_, ticket)| ticket)
+}

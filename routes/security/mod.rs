@@ -1,0 +1,14 @@
+//! Who may talk to the server.
+//!
+//! A local server that trusts every request is open to every page that a browser on the machine
+//! shows: by DNS rebinding (the `Host` header tells), by cross-site requests and WebSockets (the
+//! `Origin` header tells). Both are checked before anything else, upgrades included.
+
+mod doorkeeper;
+mod gate;
+mod origin;
+
+pub use doorkeeper::Doorkeeper;
+pub(crate) use doorkeeper::{issue_ticket, log_in, log_out};
+pub use gate::gate;
+pub use origin::AccessPolicy;

@@ -1,0 +1,213 @@
+//! Sessions: list, create, read, and their life.
+
+use std::collections::HashMap;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use cm_actors::thread::{ListQuery, SessionError};
+use cm_core::ids::ThreadId;
+use cm_core::request::RequestFamily;
+use cm_core::wire::{CreateSession, DynamicTool, Rename, ResumeSession};
+use serde_json::json;
+
+use crate::answer::{ApiError, invalid};
+use crate::api::Api;
+use crate::body::{RawBody, text};
+
+/// Rows of a page when none are asked for, and at the most.
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 200;
+
+/// Tools that one session may offer.
+const MAX_TOOLS: usize = 128;
+
+/// The session of a path. A malformed id names no session.
+pub(crate) fn session_id(text: &str) -> Result<ThreadId, ApiError> {
+    ThreadId::parse(text).map_err(|_| ApiError::no_session(text))
+}
+
+/// The error of a wrong body: on session routes a session that does not exist is said first.
+pub(crate) async fn wrong_body(api: &Api, id: &ThreadId, error: ApiError) -> ApiError {
+    match api
+        .threads
+        .requests(id, RequestFamily::Approval, false)
+        .await
+    {
+        Err(gone @ (SessionError::NotFound(_) | SessionError::Deleted(_))) => {
+            ApiError::session(gone)
+        }
+        _ => error,
+    }
+}
+
+/// Checks tools that a client offers.
+pub(crate) fn check_tools(tools: Option<&Vec<DynamicTool>>) -> Result<(), ApiError> {
+    let Some(tools) = tools else { return Ok(()) };
+    if tools.len() > MAX_TOOLS {
+        return Err(invalid(
+            "dynamicTools",
+            &format!("at most {MAX_TOOLS} tools"),
+        ));
+    }
+    for (index, tool) in tools.iter().enumerate() {
+        text(
+            &format!("dynamicTools.{index}.name"),
+            &tool.name,
+            usize::MAX,
+        )?;
+        text(
+            &format!("dynamicTools.{index}.description"),
+            &tool.description,
+            usize::MAX,
+        )?;
+    }
+    Ok(())
+}
+
+/// `GET /api/sessions`
+pub(crate) async fn list(
+    api: web::Data<Api>,
+    query: web::Query<HashMap<String, String>>,
+) -> Result<HttpResponse, ApiError> {
+    let flag = |name: &str| match query.get(name).map(String::as_str) {
+        None => Ok(false),
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(_) => Err(invalid(name, "must be `true` or `false`")),
+    };
+    let limit = match query.get("limit") {
+        None => PAGE,
+        Some(limit) => limit
+            .parse::<usize>()
+            .ok()
+            .filter(|limit| (1..=MAX_PAGE).contains(limit))
+            .ok_or_else(|| invalid("limit", &format!("must be a number from 1 to {MAX_PAGE}")))?,
+    };
+    let cursor = match query.get("cursor") {
+        Some(cursor) if cursor.is_empty() => return Err(invalid("cursor", "must not be empty")),
+        cursor => cursor.cloned(),
+    };
+    flag("includeSystemOwned")?;
+    let query = ListQuery {
+        archived: flag("archived")?,
+        limit,
+        cursor,
+    };
+    let page = api.threads.list(query).await.map_err(ApiError::session)?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// `POST /api/sessions`
+pub(crate) async fn create(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let body: CreateSession = RawBody::read(&request, payload).await?.optional()?;
+    if body.cwd.as_deref().is_some_and(str::is_empty) {
+        return Err(invalid("cwd", "must not be empty"));
+    }
+    check_tools(body.dynamic_tools.as_ref())?;
+    let created = api.threads.create(body).await.map_err(ApiError::session)?;
+    Ok(HttpResponse::Ok().json(created))
+}
+
+/// `GET /api/sessions/{id}`
+pub(crate) async fn read(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let id = session_id(&path)?;
+    let detail = api.threads.detail(&id).await.map_err(ApiError::session)?;
+    Ok(HttpResponse::Ok().json(detail))
+}
+
+/// `DELETE /api/sessions/{id}`
+pub(crate) async fn delete(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let id = session_id(&path)?;
+    let deleted = api.threads.delete(&id).await.map_err(ApiError::session)?;
+    Ok(HttpResponse::Ok().json(json!({
+        "status": "ok",
+        "sessionId": deleted.session_id,
+        "title": deleted.title,
+        // The runtime removes its own files; the manager does not count them.
+        "deletedFileCount": 1,
+    })))
+}
+
+/// `POST /api/sessions/{id}/rename`
+pub(crate) async fn rename(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let id = session_id(&path)?;
+    let body = RawBody::read(&request, payload).await;
+    let title = body
+        .and_then(|body| body.required::<Rename>())
+        .and_then(|body| text("title", &body.title, 200));
+    let title = match title {
+        Ok(title) => title,
+        Err(error) => return Err(wrong_body(&api, &id, error).await),
+    };
+    let session = api
+        .threads
+        .rename(&id, title)
+        .await
+        .map_err(ApiError::session)?;
+    Ok(HttpResponse::Ok().json(json!({ "status": "ok", "session": session })))
+}
+
+/// `POST /api/sessions/{id}/archive`
+pub(crate) async fn archive(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let id = session_id(&path)?;
+    api.threads.archive(&id).await.map_err(ApiError::session)?;
+    Ok(HttpResponse::Ok().json(json!({ "status": "ok", "sessionId": id })))
+}
+
+/// `POST /api/sessions/{id}/unarchive`
+pub(crate) async fn unarchive(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let id = session_id(&path)?;
+    let created = api
+        .threads
+        .unarchive(&id)
+        .await
+        .map_err(ApiError::session)?;
+    Ok(HttpResponse::Ok().json(created))
+}
+
+/// `POST /api/sessions/{id}/resume`
+pub(crate) async fn resume(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let id = session_id(&path)?;
+    let body = RawBody::read(&request, payload).await;
+    let body = body.and_then(|body| {
+        let body = body.optional::<ResumeSession>()?;
+        check_tools(body.dynamic_tools.as_ref())?;
+        Ok(body)
+    });
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => return Err(wrong_body(&api, &id, error).await),
+    };
+    let tools = body.dynamic_tools.map(|tools| json!(tools));
+    let resumed = api
+        .threads
+        .resume(&id, tools)
+        .await
+        .map_err(ApiError::session)?;
+    Ok(HttpResponse::Ok().json(resumed))
+}

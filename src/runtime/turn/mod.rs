@@ -1,0 +1,15 @@
+//! One turn: its inbox, its items, what it emits, how it ends.
+
+mod inbox;
+mod item;
+mod run;
+mod slots;
+mod start;
+
+pub(crate) use inbox::{CommandEvent, Inbox, Pause, UserInput};
+pub(crate) use item::{
+    agent_message, command, complete, dynamic_tool_call, file_change, reasoning,
+};
+pub(crate) use run::{Stop, Turn};
+pub(crate) use slots::TurnSlots;
+pub(crate) use start::start;
