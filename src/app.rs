@@ -1,0 +1,391 @@
+//! Builds the program from its parts: store → actor tree → HTTP server. The only place that knows
+//! all of them.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use cm_actors::app_server::{AppServerConfig, AppServerHandle, Program, app_server_spec};
+use cm_actors::handle::Handle;
+use cm_actors::journal::{JournalConfig, JournalHandle, journal_spec};
+use cm_actors::store::{SledStore, Store, StoreError, StoreHandle, store_spec};
+use cm_actors::supervisor::{ChildSpec, StateCell, Strategy, Supervisor, SupervisorHandle};
+use cm_actors::thread::{Cage, ThreadConfig, ThreadRegistry, ThreadsHandle, registry_spec};
+use cm_core::error::{ErrorCode, Failure};
+use cm_core::restart::{Policy, Restart};
+use cm_process::{OrphanLedger, StopDeadlines};
+use cm_routes::api::ServerInfo;
+use cm_routes::security::{AccessPolicy, Doorkeeper, gate};
+use cm_routes::stream::{Hub, HubCell, HubSettings, remember_connection};
+use cm_routes::{Api, configure};
+
+use crate::config::{ResolvedRuntime, Settings, child_environment, resolve_runtime};
+use crate::login::prepare_home;
+use crate::shutdown::{self, Stoppable};
+
+/// What a caller waits beyond the child's own deadline.
+const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+
+/// The steps of the child's stop. Together with the rest of the shutdown they stay under 4.5 s.
+const CHILD_STOP: StopDeadlines = StopDeadlines {
+    after_stdin_close: Duration::from_millis(700),
+    after_sigterm: Duration::from_millis(700),
+};
+
+/// How long a subscriber may leave what is ready for it.
+const SUBSCRIBER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the nested supervisor of store, journal and threads may take to end.
+const STATE_STOP: Duration = Duration::from_secs(3);
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+///
+/// Whatever keeps it from starting, with its code.
+pub(crate) fn serve(settings: Settings) -> Result<(), Failure> {
+    let runtime = resolve_runtime(&settings)?;
+    tracing::info!(
+        runtime = runtime.kind.as_str(),
+        program = %runtime.program.display(),
+        version = runtime.version.map(|version| version.to_string()),
+        why = runtime.why,
+        "runtime chosen"
+    );
+    tracing::debug!(
+        controls = ?settings.defaults.controls,
+        locked = settings.defaults.locked,
+        policy = ?settings.supervision,
+        limits = ?settings.limits,
+        "settings in force"
+    );
+    let login = prepare_home(&settings, &runtime)?;
+    tracing::info!(%login, "login");
+    let listener = bind(&settings)?;
+    let store = open_store(&settings.data_dir)?;
+    sweep(&settings.data_dir);
+    actix_web::rt::System::new().block_on(run(settings, runtime, listener, store))
+}
+
+fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
+    let (host, port) = (settings.server.host.as_str(), settings.server.port);
+    TcpListener::bind((host.trim_matches(['[', ']']), port)).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::new(
+            ErrorCode::PortInUse,
+            format!(
+                "Port {port} on {host} is in use. Stop what runs there (it may be another \
+                 codex-manager), or choose another port with --port."
+            ),
+        ),
+        _ => Failure::new(
+            ErrorCode::InvalidConfig,
+            format!("The server cannot listen on {host} port {port}: {error}."),
+        ),
+    })
+}
+
+/// Opens the store before anything else runs, so that a directory that cannot be used is one
+/// clear message.
+fn open_store(data_dir: &Path) -> Result<SledStore, Failure> {
+    SledStore::open(&data_dir.join("store")).map_err(|error| match error {
+        StoreError::InUse(_) => Failure::new(
+            ErrorCode::DataDirInUse,
+            format!(
+                "Another codex-manager is running on {}. Stop it, or choose another directory \
+                 with --data-dir.",
+                data_dir.display()
+            ),
+        ),
+        other => Failure::new(
+            ErrorCode::DataDirUnusable,
+            format!(
+                "The data directory {} cannot be used: {other}. Mend it, or choose another one \
+                 with --data-dir.",
+                data_dir.display()
+            ),
+        ),
+    })
+}
+
+fn ledger(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("children.json")
+}
+
+/// Ends what a manager that was killed left behind.
+fn sweep(data_dir: &Path) {
+    match OrphanLedger::new(ledger(data_dir)).sweep() {
+        Ok(swept) => {
+            for orphan in swept {
+                tracing::warn!(?orphan, "a child of an earlier manager was dealt with");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "children of an earlier manager cannot be looked for"),
+    }
+}
+
+/// The handles that the tree is reached by.
+#[derive(Clone)]
+struct Handles {
+    store: StoreHandle,
+    store_state: StateCell,
+    journal: JournalHandle,
+    registry: Handle<ThreadRegistry>,
+    app_server: AppServerHandle,
+}
+
+async fn run(
+    settings: Settings,
+    runtime: ResolvedRuntime,
+    listener: TcpListener,
+    store: SledStore,
+) -> Result<(), Failure> {
+    let handles = Handles {
+        store: StoreHandle::default(),
+        store_state: StateCell::default(),
+        journal: JournalHandle::default(),
+        registry: Handle::new(),
+        app_server: AppServerHandle::new(),
+    };
+    let control = Arbiter::new();
+    let supervisor = start_tree(&control, &settings, &runtime, &handles, store).await?;
+    let doorkeeper = on_arbiter(&control, || Doorkeeper::default().start()).await?;
+    let stopping = Arc::new(AtomicBool::new(false));
+    let deadline = settings.runtime.call_timeout + ANSWER_MARGIN;
+    let api = Api {
+        info: Arc::new(ServerInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            runtime: runtime.kind.as_str(),
+            program: runtime.program.clone(),
+            codex_home: settings.runtime.codex_home.clone(),
+            has_api_key: settings.runtime.openai_api_key.is_some(),
+            max_body: settings.limits.max_body,
+        }),
+        threads: ThreadsHandle::new(handles.registry.clone(), deadline),
+        app_server: handles.app_server.clone(),
+        supervisor: supervisor.clone(),
+        journal: handles.journal.clone(),
+        store: handles.store_state.clone(),
+        doorkeeper,
+        stopping: Arc::clone(&stopping),
+    };
+    let policy = AccessPolicy::new(
+        &settings.server.host,
+        settings.server.allowed_origins.clone(),
+        settings
+            .server
+            .token
+            .as_ref()
+            .map(|token| token.expose().to_owned()),
+    );
+    let address = listener.local_addr().map_err(|error| {
+        Failure::new(
+            ErrorCode::Internal,
+            format!("The server has no address: {error}."),
+        )
+    })?;
+    let hubs: Arc<Mutex<Vec<Addr<Hub>>>> = Arc::default();
+    let threads = api.threads.clone();
+    let worker_hubs = Arc::clone(&hubs);
+    let hub_settings = HubSettings {
+        ring_bytes: settings.limits.ring,
+        patience: SUBSCRIBER_PATIENCE,
+    };
+    let server = HttpServer::new(move || {
+        let (hub, hub_address) = Hub::start_on_worker(api.journal.clone(), hub_settings);
+        worker_hubs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(hub_address);
+        App::new()
+            .wrap(from_fn(gate))
+            .app_data(web::Data::new(api.clone()))
+            .app_data(web::Data::new(policy.clone()))
+            .app_data(web::Data::new(HubCell(hub)))
+            .configure(configure)
+    })
+    .workers(settings.server.http_workers)
+    .on_connect(remember_connection)
+    .disable_signals()
+    .shutdown_timeout(1)
+    .listen(listener)
+    .map_err(|error| {
+        Failure::new(
+            ErrorCode::Internal,
+            format!("The server cannot be started: {error}."),
+        )
+    })?
+    .run();
+    say_listening(address);
+    let stoppable = Stoppable {
+        server: server.handle(),
+        hubs,
+        threads,
+        supervisor,
+        stopping,
+    };
+    let served = actix_web::rt::spawn(server);
+    shutdown::on_signal(stoppable).await;
+    control.stop();
+    drop(served);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The one line on stdout: scripts wait for it and read the address from it.
+fn say_listening(address: std::net::SocketAddr) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    let line = format!("codex-manager listening on http://{address}\n");
+    // Nobody may be reading; the address is in the log as well.
+    stdout
+        .write_all(line.as_bytes())
+        .and_then(|()| stdout.flush())
+        .ok();
+    tracing::info!(%address, "listening");
+}
+
+/// Runs a function on the control arbiter and waits for what it makes.
+async fn on_arbiter<T: Send + 'static>(
+    arbiter: &Arbiter,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let (told, made) = tokio::sync::oneshot::channel();
+    arbiter.spawn_fn(move || {
+        told.send(make()).ok();
+    });
+    made.await
+        .map_err(|_| Failure::new(ErrorCode::Internal, "The control thread did not start."))
+}
+
+async fn start_tree(
+    control: &Arbiter,
+    settings: &Settings,
+    runtime: &ResolvedRuntime,
+    handles: &Handles,
+    store: SledStore,
+) -> Result<SupervisorHandle, Failure> {
+    let handles = handles.clone();
+    let policy = settings.supervision;
+    let store_path = settings.data_dir.join("store");
+    // The store that was opened beforehand serves the first life of its actor.
+    let first: Arc<Mutex<Option<SledStore>>> = Arc::new(Mutex::new(Some(store)));
+    let threads = ThreadConfig {
+        defaults: settings.defaults.controls.clone(),
+        default_cwd: settings.runtime.default_cwd.clone(),
+        cage: Cage::new(&[
+            settings.data_dir.clone(),
+            settings.runtime.codex_home.clone(),
+        ]),
+        deadline: settings.runtime.call_timeout,
+    };
+    let app_server = AppServerConfig {
+        program: Program {
+            runtime: runtime.kind.as_str(),
+            path: runtime.program.clone(),
+            args: runtime.args.iter().map(std::ffi::OsString::from).collect(),
+        },
+        cwd: settings.runtime.default_cwd.clone(),
+        env: child_environment(settings, runtime),
+        codex_home: settings.runtime.codex_home.clone(),
+        line_cap: settings.limits.line_cap,
+        initialize_timeout: settings.runtime.initialize_timeout,
+        call_timeout: settings.runtime.call_timeout,
+        stop: CHILD_STOP,
+        ledger: ledger(&settings.data_dir),
+        api_key: settings
+            .runtime
+            .openai_api_key
+            .as_ref()
+            .map(|key| key.expose().to_owned()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let journal = JournalConfig {
+        ring_bytes: settings.limits.ring,
+    };
+    on_arbiter(control, move || {
+        let for_state = handles.clone();
+        let state = ChildSpec {
+            name: "state",
+            restart: Restart::Permanent,
+            policy,
+            shutdown: STATE_STOP,
+            watch: None,
+            start: Box::new(move |guard| {
+                let specs = state_specs(&for_state, policy, journal, &threads, &store_path, &first);
+                Supervisor::start_nested("state", Strategy::RestForOne, specs, Some(guard)).1
+            }),
+        };
+        let app_server = app_server_spec(
+            handles.app_server,
+            handles.registry,
+            policy,
+            app_server,
+            state_changed(handles.journal),
+        );
+        Supervisor::start_tree("root", Strategy::OneForOne, vec![state, app_server])
+    })
+    .await
+}
+
+/// Store, journal and threads: each is rebuilt when one before it was.
+fn state_specs(
+    handles: &Handles,
+    policy: Policy,
+    journal: JournalConfig,
+    threads: &ThreadConfig,
+    store_path: &Path,
+    first: &Arc<Mutex<Option<SledStore>>>,
+) -> Vec<ChildSpec> {
+    let path = store_path.to_owned();
+    let first = Arc::clone(first);
+    let opener = Box::new(move || {
+        let opened = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let store = match opened {
+            Some(store) => store,
+            None => SledStore::open(&path)?,
+        };
+        Ok(Box::new(store) as Box<dyn Store>)
+    });
+    vec![
+        store_spec(handles.store.clone(), policy, opener, &handles.store_state),
+        journal_spec(
+            handles.journal.clone(),
+            handles.store.clone(),
+            policy,
+            journal,
+        ),
+        registry_spec(
+            handles.registry.clone(),
+            policy,
+            threads.clone(),
+            handles.store.clone(),
+            handles.journal.clone(),
+            handles.app_server.clone(),
+        ),
+    ]
+}
+
+/// Tells subscribers of the child's supervision: that it waits for its restart, or has failed.
+fn state_changed(journal: JournalHandle) -> impl Fn(&cm_actors::supervisor::ChildState) + 'static {
+    use cm_core::event::{Audience, Durability, FrameBody};
+    move |state| {
+        if !matches!(state.state, "backoff" | "failed") {
+            return;
+        }
+        let payload = serde_json::json!({
+            "state": state.state,
+            "incarnation": state.incarnation,
+            "restarts": state.restarts,
+            "reason": state.last_exit,
+        });
+        let (audience, durability) = (Audience::Everyone, Durability::Recorded);
+        if let Ok(frame) = FrameBody::new("runtime_state", audience, None, durability, &payload) {
+            journal.publish(vec![frame]);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Whole commands against a scripted server.
+
+mod bench;
+mod following;
+mod managing;
+mod requests;
+mod running;
+mod server;

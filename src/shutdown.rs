@@ -1,0 +1,92 @@
+//! Signals, and the ordered stop. Its deadlines sum to less than 4.5 seconds.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::Addr;
+use actix_web::dev::ServerHandle;
+use cm_actors::supervisor::SupervisorHandle;
+use cm_actors::thread::ThreadsHandle;
+use cm_routes::stream::{CloseAll, CutAll, Hub};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+
+/// How long subscribers have to take their closing frame.
+const CLOSING: Duration = Duration::from_millis(300);
+
+/// How long running turns have to end after they were interrupted.
+const PARKING: Duration = Duration::from_millis(1000);
+
+/// How long requests that are being answered have.
+const ANSWERING: Duration = Duration::from_millis(1000);
+
+/// How long the tree has: the child's stop, and what is still to be stored.
+const TREE: Duration = Duration::from_millis(2200);
+
+/// What has to be stopped, in order.
+pub(crate) struct Stoppable {
+    pub(crate) server: ServerHandle,
+    pub(crate) hubs: Arc<Mutex<Vec<Addr<Hub>>>>,
+    pub(crate) threads: ThreadsHandle,
+    pub(crate) supervisor: SupervisorHandle,
+    pub(crate) stopping: Arc<AtomicBool>,
+}
+
+/// Waits for SIGINT or SIGTERM, then stops everything in order. A second signal ends the program
+/// at once; the child then dies with it.
+pub(crate) async fn on_signal(stoppable: Stoppable) {
+    let name = next_signal().await;
+    tracing::info!(signal = name, "stopping");
+    tokio::select! {
+        () = stop(stoppable) => {}
+        name = next_signal() => tracing::warn!(signal = name, "stopping at once"),
+    }
+}
+
+async fn next_signal() -> &'static str {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        tracing::error!("signals cannot be watched: the server only ends when it is killed");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    }
+}
+
+async fn stop(stoppable: Stoppable) {
+    let Stoppable {
+        server,
+        hubs,
+        threads,
+        supervisor,
+        stopping,
+    } = stoppable;
+    stopping.store(true, Ordering::Relaxed);
+    let hubs = hubs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for hub in &hubs {
+        // A worker that is gone has no subscribers.
+        hub.try_send(CloseAll).ok();
+    }
+    let parked = threads.park_all(PARKING);
+    let cut = async {
+        tokio::time::sleep(CLOSING).await;
+        for hub in &hubs {
+            hub.try_send(CutAll).ok();
+        }
+    };
+    let (parked, ()) = tokio::join!(parked, cut);
+    if let Err(error) = parked {
+        tracing::warn!(%error, "some turns did not end in time");
+    }
+    if timeout(ANSWERING, server.stop(true)).await.is_err() {
+        tracing::warn!("some connections did not end in time");
+    }
+    if let Err(error) = supervisor.shut_down(TREE).await {
+        tracing::warn!(%error, "some actors did not end in time");
+    }
+}

@@ -1,0 +1,11 @@
+//! The real program as a child process, with clients of its HTTP and WebSocket edge.
+
+mod builder;
+mod manager;
+mod stream;
+mod test_app;
+
+pub use builder::{AppBuilder, Runtime};
+pub use manager::Exited;
+pub use stream::{Closed, Frame, StreamClient, StreamOptions};
+pub use test_app::TestApp;

@@ -1,0 +1,9 @@
+//! The fake child; see the binary's documentation.
+
+mod output;
+mod script;
+mod server;
+mod threads;
+mod turn;
+
+pub(crate) use server::main;
