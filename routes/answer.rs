@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     status: u16,
-    body: ErrorBody,
+    body: Box<ErrorBody>,
 }
 
 impl ApiError {
@@ -37,7 +37,7 @@ impl ApiError {
         };
         Self {
             status: code.row().status,
-            body,
+            body: Box::new(body),
         }
     }
 
@@ -224,9 +224,11 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
-        let mut response = HttpResponse::build(self.status_code()).json(&self.body);
+        let mut response = HttpResponse::build(self.status_code()).json(self.body.as_ref());
         // The middleware that knows the request's id writes the body anew with it.
-        response.extensions_mut().insert(self.body.clone());
+        response
+            .extensions_mut()
+            .insert(ErrorBody::clone(&self.body));
         response
     }
 }

@@ -102,11 +102,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let message = format!("The body is not JSON: {error}.");
         return Err(ApiError::new(ErrorCode::RequestFailed, message));
     }
-    if !bytes
-        .iter()
-        .find(|byte| !byte.is_ascii_whitespace())
-        .is_some_and(|byte| *byte == b'{')
-    {
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first != Some(&b'{') {
         return Err(invalid("", "a JSON object is required"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);

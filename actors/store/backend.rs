@@ -73,6 +73,9 @@ pub struct Scan {
     pub limit: usize,
 }
 
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// A key-value store with ordered keys.
 pub trait Store: Send {
     /// Applies the batches in order, each atomically, and returns when all are durable.
@@ -94,5 +97,5 @@ pub trait Store: Send {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    fn scan(&self, scan: &Scan) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StoreError>;
 }

@@ -18,6 +18,9 @@ pub(super) const QUEUE: usize = 1024;
 /// A request that cannot be stored within this time is declined to the child.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// A read, run on the store's thread.
+pub(super) type ReadJob = Box<dyn FnOnce(&dyn Store) + Send>;
+
 /// One job of the store's thread.
 pub(super) enum Job {
     /// A group commit takes these together.
@@ -26,7 +29,7 @@ pub(super) enum Job {
         done: Option<oneshot::Sender<Result<(), StoreError>>>,
     },
     /// Reads see everything that was queued before them.
-    Read(Box<dyn FnOnce(&dyn Store) + Send>),
+    Read(ReadJob),
     /// Ends the thread when everything before it is done.
     Stop(oneshot::Sender<()>),
 }

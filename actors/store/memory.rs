@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::backend::{Scan, Store, StoreError, WriteBatch};
+use super::backend::{Entry, Scan, Store, StoreError, WriteBatch};
 
 /// A store that forgets everything when it is dropped.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Store for MemoryStore {
         Ok(self.entries.get(key).cloned())
     }
 
-    fn scan(&self, scan: &Scan) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StoreError> {
         Ok(self
             .entries
             .range(scan.prefix.clone()..)

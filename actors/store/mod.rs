@@ -12,7 +12,7 @@ mod records;
 mod sled_backend;
 
 pub use actor::{StoreActor, StoreOpener, store_spec};
-pub use backend::{Scan, Store, StoreError, WriteBatch};
+pub use backend::{Entry, Scan, Store, StoreError, WriteBatch};
 pub use handle::{StoreHandle, Ticket};
 pub use memory::MemoryStore;
 pub use records::{

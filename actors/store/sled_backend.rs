@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use super::backend::{Scan, Store, StoreError, WriteBatch};
+use super::backend::{Entry, Scan, Store, StoreError, WriteBatch};
 
 /// Memory that sled may use for pages, in bytes; its own default is 1 GiB.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -97,7 +97,7 @@ impl Store for SledStore {
         Ok(value.map(|value| value.to_vec()))
     }
 
-    fn scan(&self, scan: &Scan) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StoreError> {
         self.database
             .scan_prefix(&scan.prefix)
             .take(scan.limit)

@@ -51,7 +51,7 @@ impl Drop for ExitGuard {
         } else {
             self.said
                 .take()
-                .unwrap_or((ExitKind::Normal, "ended in order".to_owned()))
+                .unwrap_or_else(|| (ExitKind::Normal, "ended in order".to_owned()))
         };
         self.supervisor.child_exited(ChildExited {
             child: self.child,

@@ -12,4 +12,4 @@ pub use actor::{
     ChildExited, GetTree, RestartChild, ShutDown, Strategy, Supervisor, SupervisorHandle,
 };
 pub use guard::ExitGuard;
-pub use spec::{ChildSpec, ChildState, Observe, Started, StateCell, observer};
+pub use spec::{ChildSpec, ChildState, Observe, Started, StateCell, Watcher, observer};

@@ -54,6 +54,9 @@ pub struct ChildState {
     pub last_exit: Option<String>,
 }
 
+/// Told of every change of a child's supervision.
+pub type Watcher = Box<dyn Fn(&ChildState)>;
+
 /// A child's supervision as everyone may read it, without asking the supervisor.
 #[derive(Debug, Clone, Default)]
 pub struct StateCell(Arc<ArcSwap<ChildState>>);
@@ -65,7 +68,7 @@ impl StateCell {
     }
 
     /// A watcher that keeps the cell current.
-    pub fn watcher(&self) -> Box<dyn Fn(&ChildState)> {
+    pub fn watcher(&self) -> Watcher {
         let cell = self.clone();
         Box::new(move |state| cell.0.store(Arc::new(state.clone())))
     }
@@ -82,7 +85,7 @@ pub struct ChildSpec {
     /// How long it may take to end in order before it is given up on.
     pub shutdown: Duration,
     /// Told of every change of the child's supervision.
-    pub watch: Option<Box<dyn Fn(&ChildState)>>,
+    pub watch: Option<Watcher>,
     /// Makes a new incarnation. Called on the supervisor's arbiter; must not block.
     pub start: Box<dyn FnMut(ExitGuard) -> Started>,
 }

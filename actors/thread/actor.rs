@@ -200,13 +200,15 @@ impl Thread {
         self.durable.get_or_insert_default().done.push(done);
     }
 
-    /// Calls the child; the answer comes back in its stdout order.
+    /// Calls the child; the answer comes back in its stdout order. A call that cannot be made is
+    /// answered at once.
     pub(super) fn call(
         &mut self,
         method: &'static str,
         params: Value,
         pending: Pending,
-    ) -> Result<(), (Pending, CallFailure)> {
+        ctx: &mut Context<Self>,
+    ) {
         let token = self.next_token;
         self.next_token += 1;
         let owner = Owner::Thread {
@@ -224,9 +226,8 @@ impl Thread {
         match self.shared.app_server.start_call(call) {
             Ok(()) => {
                 self.pending.insert(token, pending);
-                Ok(())
             }
-            Err(error) => Err((pending, error)),
+            Err(error) => self.answered(pending, Err(error), ctx),
         }
     }
 

@@ -27,23 +27,23 @@ impl Handler<Command> for Thread {
                 result,
                 warnings,
                 reply,
-            } => self.created(result, warnings, reply),
+            } => self.created(result, warnings, reply, ctx),
             Command::Detail(reply) => self.detail(reply, ctx),
-            Command::Send { body, reply } => self.send(body, reply),
-            Command::Interrupt { turn_id, reply } => self.interrupt(turn_id, reply),
+            Command::Send { body, reply } => self.send(body, reply, ctx),
+            Command::Interrupt { turn_id, reply } => self.interrupt(turn_id, reply, ctx),
             Command::Steer {
                 turn_id,
                 input,
                 reply,
-            } => self.steer(&turn_id, &input, reply),
-            Command::Rename { title, reply } => self.rename(title, reply),
-            Command::Archive(reply) => self.archive(reply),
-            Command::Unarchive(reply) => self.unarchive(reply),
+            } => self.steer(&turn_id, &input, reply, ctx),
+            Command::Rename { title, reply } => self.rename(title, reply, ctx),
+            Command::Archive(reply) => self.archive(reply, ctx),
+            Command::Unarchive(reply) => self.unarchive(reply, ctx),
             Command::Resume {
                 dynamic_tools,
                 reply,
-            } => self.resume_asked(dynamic_tools, reply),
-            Command::Delete(reply) => self.delete(reply),
+            } => self.resume_asked(dynamic_tools, reply, ctx),
+            Command::Delete(reply) => self.delete(reply, ctx),
             Command::Requests { family, all, reply } => self.list_requests(family, all, reply, ctx),
             Command::Decide {
                 record,
@@ -51,7 +51,7 @@ impl Handler<Command> for Thread {
                 by,
                 reply,
             } => self.decide(*record, input, by, reply),
-            Command::Park(parked) => self.park(parked),
+            Command::Park(parked) => self.park(parked, ctx),
         }
         AtomicResponse::new(self.flush())
     }
@@ -59,7 +59,7 @@ impl Handler<Command> for Thread {
 
 impl Thread {
     /// A message: it joins the turn that runs, or starts one.
-    fn send(&mut self, body: SendMessage, reply: Reply<MessageAccepted>) {
+    fn send(&mut self, body: SendMessage, reply: Reply<MessageAccepted>, ctx: &mut Context<Self>) {
         let controls = self.state.record.controls.patched(&body.patch());
         let warnings = match self.allowed(&controls) {
             Ok(warnings) => warnings,
@@ -87,15 +87,11 @@ impl Thread {
                 warnings,
                 reply,
             };
-            if let Err((Pending::Join { reply, .. }, error)) =
-                self.call("turn/steer", params, pending)
-            {
-                answer(reply, Err(error.failure("turn/steer").into()));
-            }
+            self.call("turn/steer", params, pending, ctx);
             return;
         }
         if self.is_loaded() {
-            self.start_turn(body, controls, warnings, reply);
+            self.start_turn(body, controls, warnings, reply, ctx);
         } else {
             self.resume(
                 controls,
@@ -105,6 +101,7 @@ impl Thread {
                     warnings,
                     reply,
                 },
+                ctx,
             );
         }
     }
@@ -128,6 +125,7 @@ impl Thread {
         controls: Controls,
         warnings: Vec<String>,
         reply: Reply<MessageAccepted>,
+        ctx: &mut Context<Self>,
     ) {
         let version = self.runtime.as_ref().and_then(|up| up.profile.version);
         let mut params = json!({
@@ -147,11 +145,7 @@ impl Thread {
             warnings,
             reply,
         };
-        if let Err((Pending::TurnStart { reply, .. }, error)) =
-            self.call("turn/start", params, pending)
-        {
-            answer(reply, Err(error.failure("turn/start").into()));
-        }
+        self.call("turn/start", params, pending, ctx);
     }
 
     fn steer_params(&self, turn_id: &str, text: &str) -> Value {
@@ -162,16 +156,23 @@ impl Thread {
         })
     }
 
-    fn steer(&mut self, turn_id: &str, input: &str, reply: Reply<Result<(), SteerFailure>>) {
+    fn steer(
+        &mut self,
+        turn_id: &str,
+        input: &str,
+        reply: Reply<Result<(), SteerFailure>>,
+        ctx: &mut Context<Self>,
+    ) {
         let params = self.steer_params(turn_id, input);
-        if let Err((Pending::Steer { reply }, error)) =
-            self.call("turn/steer", params, Pending::Steer { reply })
-        {
-            answer(reply, Err(error.failure("turn/steer").into()));
-        }
+        self.call("turn/steer", params, Pending::Steer { reply }, ctx);
     }
 
-    fn interrupt(&mut self, turn_id: Option<String>, reply: Reply<String>) {
+    fn interrupt(
+        &mut self,
+        turn_id: Option<String>,
+        reply: Reply<String>,
+        ctx: &mut Context<Self>,
+    ) {
         // A turn that does not run is not asked for: codex 0.106 never answers that.
         let turn_id = match turn_id {
             Some(turn_id) if self.state.is_running(&turn_id) => Some(turn_id),
@@ -186,19 +187,11 @@ impl Thread {
             turn_id,
             reply: Some(reply),
         };
-        if let Err((
-            Pending::Interrupt {
-                reply: Some(reply), ..
-            },
-            error,
-        )) = self.call("turn/interrupt", params, pending)
-        {
-            answer(reply, Err(error.failure("turn/interrupt").into()));
-        }
+        self.call("turn/interrupt", params, pending, ctx);
     }
 
     /// Interrupts what runs because the child is about to be stopped.
-    fn park(&mut self, parked: oneshot::Sender<()>) {
+    fn park(&mut self, parked: oneshot::Sender<()>, ctx: &mut Context<Self>) {
         self.parked = Some(parked);
         let ids: Vec<String> = self
             .state
@@ -212,9 +205,7 @@ impl Thread {
                 turn_id,
                 reply: None,
             };
-            if let Err((_, error)) = self.call("turn/interrupt", params, pending) {
-                tracing::debug!(thread = %self.id, %error, "a turn could not be interrupted");
-            }
+            self.call("turn/interrupt", params, pending, ctx);
         }
     }
 
@@ -248,7 +239,7 @@ impl Thread {
                 }
                 // The turn ended before the message reached it: then it starts the next one.
                 Err(CallFailure::Rpc(_)) if self.state.active_turn().is_none() => {
-                    self.start_turn(body, controls, warnings, reply);
+                    self.start_turn(body, controls, warnings, reply, ctx);
                 }
                 Err(error) => answer(reply, Err(error.failure("turn/steer").into())),
             },
@@ -259,8 +250,8 @@ impl Thread {
                 }
                 Err(error) => answer(reply, Err(error.failure("turn/steer").into())),
             },
-            Pending::Interrupt { turn_id, reply } => self.interrupted(turn_id, outcome, reply),
-            Pending::Resume { then, controls } => self.resumed(outcome, controls, then),
+            Pending::Interrupt { turn_id, reply } => self.interrupted(turn_id, outcome, reply, ctx),
+            Pending::Resume { then, controls } => self.resumed(outcome, controls, then, ctx),
             Pending::FirstName {
                 warnings,
                 result,
@@ -332,10 +323,11 @@ impl Thread {
         turn_id: String,
         outcome: Result<Value, CallFailure>,
         reply: Option<Reply<String>>,
+        ctx: &mut Context<Self>,
     ) {
         let result = match outcome {
             Ok(_) => {
-                self.clean_terminals();
+                self.clean_terminals(ctx);
                 Ok(turn_id)
             }
             // The turn ended by itself in the meantime.
@@ -350,13 +342,11 @@ impl Thread {
     }
 
     /// From codex 0.140 on an interrupted turn's command goes on as a background terminal.
-    fn clean_terminals(&mut self) {
+    fn clean_terminals(&mut self, ctx: &mut Context<Self>) {
         const METHOD: &str = "thread/backgroundTerminals/clean";
         if self.child_has(METHOD) {
             let params = json!({ "threadId": self.id });
-            if let Err((_, error)) = self.call(METHOD, params, Pending::CleanTerminals) {
-                tracing::debug!(thread = %self.id, %error, "no terminals were cleaned");
-            }
+            self.call(METHOD, params, Pending::CleanTerminals, ctx);
         }
     }
 }

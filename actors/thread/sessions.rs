@@ -46,6 +46,7 @@ impl Thread {
         result: Value,
         warnings: Vec<String>,
         reply: Reply<SessionCreated>,
+        ctx: &mut Context<Self>,
     ) {
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         let params = json!({ "threadId": self.id, "name": FIRST_NAME });
@@ -54,17 +55,7 @@ impl Thread {
             result,
             reply,
         };
-        if let Err((
-            Pending::FirstName {
-                warnings,
-                result,
-                reply,
-            },
-            _,
-        )) = self.call("thread/name/set", params, pending)
-        {
-            self.answer_created(result, warnings, reply);
-        }
+        self.call("thread/name/set", params, pending, ctx);
     }
 
     /// Answers with the session when it is on the disk.
@@ -122,6 +113,7 @@ impl Thread {
         controls: Controls,
         dynamic_tools: Option<Value>,
         then: AfterResume,
+        ctx: &mut Context<Self>,
     ) {
         let version = self.runtime.as_ref().and_then(|up| up.profile.version);
         let mut params = json!({
@@ -134,11 +126,12 @@ impl Thread {
         if let Some(tools) = tools {
             params["dynamicTools"] = tools;
         }
-        if let Err((Pending::Resume { then, .. }, error)) =
-            self.call("thread/resume", params, Pending::Resume { then, controls })
-        {
-            then.refuse(error.failure("thread/resume").into());
-        }
+        self.call(
+            "thread/resume",
+            params,
+            Pending::Resume { then, controls },
+            ctx,
+        );
     }
 
     pub(super) fn resumed(
@@ -146,6 +139,7 @@ impl Thread {
         outcome: Result<Value, CallFailure>,
         controls: Controls,
         then: AfterResume,
+        ctx: &mut Context<Self>,
     ) {
         let result = match outcome {
             Ok(result) => result,
@@ -173,7 +167,7 @@ impl Thread {
                 warnings,
                 reply,
             } => {
-                self.start_turn(body, controls, warnings, reply);
+                self.start_turn(body, controls, warnings, reply, ctx);
             }
             AfterResume::Answer { reply } => {
                 let session = self.summary();
@@ -193,6 +187,7 @@ impl Thread {
         &mut self,
         dynamic_tools: Option<Value>,
         reply: Reply<SessionCreated>,
+        ctx: &mut Context<Self>,
     ) {
         if self.runtime.is_none() {
             return answer(reply, Err(Self::no_runtime().into()));
@@ -205,16 +200,22 @@ impl Thread {
             });
         }
         let controls = self.state.record.controls.clone();
-        self.resume(controls, dynamic_tools, AfterResume::Answer { reply });
+        self.resume(controls, dynamic_tools, AfterResume::Answer { reply }, ctx);
     }
 
-    pub(super) fn rename(&mut self, title: String, reply: Reply<SessionSummary>) {
+    pub(super) fn rename(
+        &mut self,
+        title: String,
+        reply: Reply<SessionSummary>,
+        ctx: &mut Context<Self>,
+    ) {
         let params = json!({ "threadId": self.id, "name": title });
-        if let Err((Pending::Rename { title, reply }, error)) =
-            self.call("thread/name/set", params, Pending::Rename { title, reply })
-        {
-            self.renamed(title, Err(error), reply);
-        }
+        self.call(
+            "thread/name/set",
+            params,
+            Pending::Rename { title, reply },
+            ctx,
+        );
     }
 
     /// The title is the manager's own: it is kept whether the runtime took it or not.
@@ -238,16 +239,12 @@ impl Thread {
         }));
     }
 
-    pub(super) fn archive(&mut self, reply: Reply<()>) {
+    pub(super) fn archive(&mut self, reply: Reply<()>, ctx: &mut Context<Self>) {
         if self.state.record.archived {
             return answer(reply, Ok(()));
         }
         let params = json!({ "threadId": self.id });
-        if let Err((Pending::Archive { reply }, error)) =
-            self.call("thread/archive", params, Pending::Archive { reply })
-        {
-            answer(reply, Err(error.failure("thread/archive").into()));
-        }
+        self.call("thread/archive", params, Pending::Archive { reply }, ctx);
     }
 
     pub(super) fn archived(&mut self, outcome: Result<Value, CallFailure>, reply: Reply<()>) {
@@ -274,7 +271,7 @@ impl Thread {
         }));
     }
 
-    pub(super) fn unarchive(&mut self, reply: Reply<SessionCreated>) {
+    pub(super) fn unarchive(&mut self, reply: Reply<SessionCreated>, ctx: &mut Context<Self>) {
         if !self.state.record.archived {
             let created = SessionCreated {
                 status: Some("ok".to_owned()),
@@ -285,11 +282,12 @@ impl Thread {
             return answer(reply, Ok(created));
         }
         let params = json!({ "threadId": self.id });
-        if let Err((Pending::Unarchive { reply }, error)) =
-            self.call("thread/unarchive", params, Pending::Unarchive { reply })
-        {
-            answer(reply, Err(error.failure("thread/unarchive").into()));
-        }
+        self.call(
+            "thread/unarchive",
+            params,
+            Pending::Unarchive { reply },
+            ctx,
+        );
     }
 
     pub(super) fn unarchived(
@@ -329,7 +327,7 @@ impl Thread {
         }));
     }
 
-    pub(super) fn delete(&mut self, reply: Reply<Deleted>) {
+    pub(super) fn delete(&mut self, reply: Reply<Deleted>, ctx: &mut Context<Self>) {
         // Versions without a delete keep the thread in their archive; the manager forgets it.
         let method = if self.child_has("thread/delete") {
             "thread/delete"
@@ -337,11 +335,7 @@ impl Thread {
             "thread/archive"
         };
         let params = json!({ "threadId": self.id });
-        if let Err((Pending::Delete { reply }, error)) =
-            self.call(method, params, Pending::Delete { reply })
-        {
-            answer(reply, Err(error.failure(method).into()));
-        }
+        self.call(method, params, Pending::Delete { reply }, ctx);
     }
 
     pub(super) fn deleted(

@@ -77,7 +77,7 @@ impl AccessPolicy {
             .strip_prefix("http://")
             .or_else(|| origin.strip_prefix("https://"))
             .is_some_and(|authority| authority == own);
-        is_own || self.origins.iter().any(|allowed| *allowed == origin)
+        is_own || self.origins.contains(&origin)
     }
 
     /// Whether a token is the right one; compared in constant time.
