@@ -53,25 +53,19 @@ pub struct Handle<A: Actor> {
 
 impl<A: Actor> Clone for Handle<A> {
     fn clone(&self) -> Self {
-        Self {
-            address: Arc::clone(&self.address),
-        }
+        Self { address: Arc::clone(&self.address) }
     }
 }
 
 impl<A: Actor> Default for Handle<A> {
     fn default() -> Self {
-        Self {
-            address: Arc::new(ArcSwapOption::empty()),
-        }
+        Self { address: Arc::new(ArcSwapOption::empty()) }
     }
 }
 
 impl<A: Actor> std::fmt::Debug for Handle<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle")
-            .field("alive", &self.address.load().is_some())
-            .finish()
+        f.debug_struct("Handle").field("alive", &self.address.load().is_some()).finish()
     }
 }
 
@@ -135,13 +129,9 @@ impl<A: Actor> Handle<A> {
         let Some(address) = address else {
             return Err(CallError::Unavailable);
         };
-        address
-            .send(message)
-            .timeout(deadline)
-            .await
-            .map_err(|error| match error {
-                MailboxError::Closed => CallError::Unavailable,
-                MailboxError::Timeout => CallError::Timeout,
-            })
+        address.send(message).timeout(deadline).await.map_err(|error| match error {
+            MailboxError::Closed => CallError::Unavailable,
+            MailboxError::Timeout => CallError::Timeout,
+        })
     }
 }

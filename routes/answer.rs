@@ -35,10 +35,7 @@ impl ApiError {
             request_id: None,
             more: Map::new(),
         };
-        Self {
-            status: code.row().status,
-            body: Box::new(body),
-        }
+        Self { status: code.row().status, body: Box::new(body) }
     }
 
     /// Adds a member.
@@ -66,22 +63,14 @@ impl ApiError {
 
     /// A session that does not exist; the id may not even be well-formed.
     pub(crate) fn no_session(id: &str) -> Self {
-        Self::worded(
-            ErrorCode::NotFound,
-            "not_found",
-            "There is no such session.",
-        )
-        .with("sessionId", id)
+        Self::worded(ErrorCode::NotFound, "not_found", "There is no such session.")
+            .with("sessionId", id)
     }
 
     /// A request that does not exist.
     pub(crate) fn no_request(family: RequestFamily, id: &str) -> Self {
-        Self::worded(
-            ErrorCode::NotFound,
-            "not_found",
-            "There is no such request.",
-        )
-        .with(id_name(family), id)
+        Self::worded(ErrorCode::NotFound, "not_found", "There is no such request.")
+            .with(id_name(family), id)
     }
 
     /// An error of a session's route.
@@ -110,11 +99,9 @@ impl ApiError {
             )
             .with("sessionId", id.as_str()),
             SessionError::NoRequest(id) => Self::no_request(RequestFamily::Approval, id.as_str()),
-            SessionError::Refused {
-                id,
-                thread_id,
-                refusal,
-            } => Self::refused(RequestFamily::Approval, id.as_str(), &thread_id, refusal),
+            SessionError::Refused { id, thread_id, refusal } => {
+                Self::refused(RequestFamily::Approval, id.as_str(), &thread_id, refusal)
+            }
             SessionError::Failed(failure) => failure.into(),
         }
     }
@@ -123,11 +110,9 @@ impl ApiError {
     pub(crate) fn decision(family: RequestFamily, error: SessionError) -> Self {
         match error {
             SessionError::NoRequest(id) => Self::no_request(family, id.as_str()),
-            SessionError::Refused {
-                id,
-                thread_id,
-                refusal,
-            } => Self::refused(family, id.as_str(), &thread_id, refusal),
+            SessionError::Refused { id, thread_id, refusal } => {
+                Self::refused(family, id.as_str(), &thread_id, refusal)
+            }
             // The session is gone, and its requests with it.
             SessionError::NotFound(_) | SessionError::Deleted(_) => Self::worded(
                 ErrorCode::NotFound,
@@ -154,13 +139,9 @@ impl ApiError {
                 let message = format!("The request was decided already: {label}.");
                 (None, message, Value::from(label), Value::from(by), at)
             }
-            Refusal::Expired { reason, at } => (
-                Some("expired"),
-                expired(reason).to_owned(),
-                Value::Null,
-                Value::Null,
-                at,
-            ),
+            Refusal::Expired { reason, at } => {
+                (Some("expired"), expired(reason).to_owned(), Value::Null, Value::Null, at)
+            }
         };
         let error = match family {
             RequestFamily::Approval => {
@@ -174,11 +155,7 @@ impl ApiError {
                     .at(404)
             }
         };
-        error
-            .with(id_name(family), id)
-            .with("decision", decision)
-            .with("by", by)
-            .with("at", at)
+        error.with(id_name(family), id).with("decision", decision).with("by", by).with("at", at)
     }
 }
 
@@ -226,9 +203,7 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse<BoxBody> {
         let mut response = HttpResponse::build(self.status_code()).json(self.body.as_ref());
         // The middleware that knows the request's id writes the body anew with it.
-        response
-            .extensions_mut()
-            .insert(ErrorBody::clone(&self.body));
+        response.extensions_mut().insert(ErrorBody::clone(&self.body));
         response
     }
 }

@@ -65,63 +65,24 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/api/login", web::post().to(security::log_in))
         .route("/api/logout", web::post().to(security::log_out))
         .route("/api/stream", web::get().to(stream::connect))
-        .route(
-            "/api/stream/tickets",
-            web::post().to(security::issue_ticket),
-        )
+        .route("/api/stream/tickets", web::post().to(security::issue_ticket))
         .route("/api/sessions", web::get().to(sessions::list))
         .route("/api/sessions", web::post().to(sessions::create))
         .route("/api/sessions/{id}", web::get().to(sessions::read))
         .route("/api/sessions/{id}", web::delete().to(sessions::delete))
-        .route(
-            "/api/sessions/{id}/rename",
-            web::post().to(sessions::rename),
-        )
-        .route(
-            "/api/sessions/{id}/archive",
-            web::post().to(sessions::archive),
-        )
-        .route(
-            "/api/sessions/{id}/unarchive",
-            web::post().to(sessions::unarchive),
-        )
-        .route(
-            "/api/sessions/{id}/resume",
-            web::post().to(sessions::resume),
-        )
+        .route("/api/sessions/{id}/rename", web::post().to(sessions::rename))
+        .route("/api/sessions/{id}/archive", web::post().to(sessions::archive))
+        .route("/api/sessions/{id}/unarchive", web::post().to(sessions::unarchive))
+        .route("/api/sessions/{id}/resume", web::post().to(sessions::resume))
         .route("/api/sessions/{id}/messages", web::post().to(turns::send))
-        .route(
-            "/api/sessions/{id}/interrupt",
-            web::post().to(turns::interrupt),
-        )
-        .route(
-            "/api/sessions/{id}/turns/{turn}/steer",
-            web::post().to(turns::steer),
-        )
-        .route(
-            "/api/sessions/{id}/approvals",
-            web::get().to(requests::approvals),
-        )
-        .route(
-            "/api/sessions/{id}/tool-input",
-            web::get().to(requests::tool_inputs),
-        )
-        .route(
-            "/api/sessions/{id}/tool-calls",
-            web::get().to(requests::tool_calls),
-        )
-        .route(
-            "/api/approvals/{id}/decision",
-            web::post().to(requests::decide_approval),
-        )
-        .route(
-            "/api/tool-input/{id}/decision",
-            web::post().to(requests::decide_tool_input),
-        )
-        .route(
-            "/api/tool-calls/{id}/response",
-            web::post().to(requests::respond_tool_call),
-        )
+        .route("/api/sessions/{id}/interrupt", web::post().to(turns::interrupt))
+        .route("/api/sessions/{id}/turns/{turn}/steer", web::post().to(turns::steer))
+        .route("/api/sessions/{id}/approvals", web::get().to(requests::approvals))
+        .route("/api/sessions/{id}/tool-input", web::get().to(requests::tool_inputs))
+        .route("/api/sessions/{id}/tool-calls", web::get().to(requests::tool_calls))
+        .route("/api/approvals/{id}/decision", web::post().to(requests::decide_approval))
+        .route("/api/tool-input/{id}/decision", web::post().to(requests::decide_tool_input))
+        .route("/api/tool-calls/{id}/response", web::post().to(requests::respond_tool_call))
         .default_service(web::to(unknown_route));
 }
 

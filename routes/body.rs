@@ -28,18 +28,14 @@ impl RawBody {
         request: &HttpRequest,
         mut payload: web::Payload,
     ) -> Result<Self, ApiError> {
-        let limit = request
-            .app_data::<web::Data<Api>>()
-            .map_or(1024 * 1024, |api| api.info.max_body);
+        let limit =
+            request.app_data::<web::Data<Api>>().map_or(1024 * 1024, |api| api.info.max_body);
         let content_type = request.headers().get(CONTENT_TYPE);
         let content_type = content_type.map(|value| value.to_str().unwrap_or_default());
         let mut bytes = BytesMut::new();
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|error| {
-                ApiError::new(
-                    ErrorCode::RequestFailed,
-                    format!("The body broke off: {error}."),
-                )
+                ApiError::new(ErrorCode::RequestFailed, format!("The body broke off: {error}."))
             })?;
             if bytes.len() + chunk.len() > limit {
                 let message = format!("The body is larger than {limit} bytes.");
@@ -66,9 +62,7 @@ impl RawBody {
             let message = "The body is empty although a content type was given.";
             return Err(ApiError::new(ErrorCode::RequestFailed, message));
         }
-        Ok(Self {
-            bytes: Some(bytes.freeze()),
-        })
+        Ok(Self { bytes: Some(bytes.freeze()) })
     }
 
     /// Understands a body that must be there.
@@ -122,16 +116,9 @@ fn unsupported(what: &str) -> ApiError {
 }
 
 fn same_origin(request: &HttpRequest) -> bool {
-    let header = |name| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     let host = header(actix_web::http::header::HOST);
-    let origin = header(ORIGIN)
-        .and_then(|origin| origin.split_once("://"))
-        .map(|(_, host)| host);
+    let origin = header(ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
     host.is_some() && host == origin
 }
 
@@ -142,10 +129,7 @@ pub(crate) fn text(name: &str, value: &str, max: usize) -> Result<String, ApiErr
         return Err(invalid(name, "must not be empty"));
     }
     if trimmed.chars().count() > max {
-        return Err(invalid(
-            name,
-            &format!("must not be longer than {max} characters"),
-        ));
+        return Err(invalid(name, &format!("must not be longer than {max} characters")));
     }
     Ok(trimmed.to_owned())
 }

@@ -13,9 +13,7 @@ use crate::api::{Api, ServerInfo};
 
 /// `GET /livez`
 pub(crate) async fn live() -> HttpResponse {
-    HttpResponse::Ok().json(Liveness {
-        status: "live".to_owned(),
-    })
+    HttpResponse::Ok().json(Liveness { status: "live".to_owned() })
 }
 
 /// `GET /readyz`
@@ -69,12 +67,7 @@ fn facts(api: &Api) -> Facts {
     let status = AppServerStatus::clone(&api.app_server.status());
     let auth = auth(&status, &api.info);
     let stopping = api.stopping.load(Ordering::Relaxed);
-    Facts {
-        status,
-        auth,
-        store: api.store.read().state.to_owned(),
-        stopping,
-    }
+    Facts { status, auth, store: api.store.read().state.to_owned(), stopping }
 }
 
 /// The child's part of health.
@@ -122,19 +115,13 @@ fn auth(status: &AppServerStatus, info: &ServerInfo) -> AuthHealth {
 pub fn readiness(facts: &Facts) -> Readiness {
     let mut reasons = Vec::new();
     let mut add = |code: &str, message: String| {
-        reasons.push(Reason {
-            code: code.to_owned(),
-            message,
-        });
+        reasons.push(Reason { code: code.to_owned(), message });
     };
     if facts.stopping {
         add("shutting_down", "The manager is stopping.".to_owned());
     }
     let status = &facts.status;
-    let last = status
-        .last_exit
-        .as_ref()
-        .and_then(|exit| exit.reason.as_deref());
+    let last = status.last_exit.as_ref().and_then(|exit| exit.reason.as_deref());
     let last = last.map(|reason| format!(" {reason}")).unwrap_or_default();
     match status.state.as_str() {
         "failed" => add(
@@ -145,10 +132,7 @@ pub fn readiness(facts: &Facts) -> Readiness {
             ),
         ),
         "backoff" => {
-            add(
-                "runtime_restarting",
-                format!("The Codex runtime is being restarted.{last}"),
-            );
+            add("runtime_restarting", format!("The Codex runtime is being restarted.{last}"));
         }
         _ if !status.initialized => {
             add(
@@ -175,16 +159,8 @@ pub fn readiness(facts: &Facts) -> Readiness {
             ),
         );
     }
-    let word = if reasons.is_empty() {
-        "ready"
-    } else {
-        "not_ready"
-    };
-    Readiness {
-        status: word.to_owned(),
-        reasons,
-        warnings: Vec::new(),
-    }
+    let word = if reasons.is_empty() { "ready" } else { "not_ready" };
+    Readiness { status: word.to_owned(), reasons, warnings: Vec::new() }
 }
 
 #[cfg(test)]
@@ -213,11 +189,7 @@ mod tests {
     }
 
     fn codes(facts: &Facts) -> Vec<String> {
-        readiness(facts)
-            .reasons
-            .into_iter()
-            .map(|reason| reason.code)
-            .collect()
+        readiness(facts).reasons.into_iter().map(|reason| reason.code).collect()
     }
 
     #[test]

@@ -25,14 +25,7 @@ pub(crate) async fn approvals(
     path: web::Path<String>,
     query: web::Query<HashMap<String, String>>,
 ) -> Result<HttpResponse, ApiError> {
-    list(
-        &api,
-        &path,
-        &query,
-        RequestFamily::Approval,
-        transcript::approval,
-    )
-    .await
+    list(&api, &path, &query, RequestFamily::Approval, transcript::approval).await
 }
 
 /// `GET /api/sessions/{id}/tool-input`
@@ -41,14 +34,7 @@ pub(crate) async fn tool_inputs(
     path: web::Path<String>,
     query: web::Query<HashMap<String, String>>,
 ) -> Result<HttpResponse, ApiError> {
-    list(
-        &api,
-        &path,
-        &query,
-        RequestFamily::ToolInput,
-        transcript::tool_input,
-    )
-    .await
+    list(&api, &path, &query, RequestFamily::ToolInput, transcript::tool_input).await
 }
 
 /// `GET /api/sessions/{id}/tool-calls`
@@ -57,14 +43,7 @@ pub(crate) async fn tool_calls(
     path: web::Path<String>,
     query: web::Query<HashMap<String, String>>,
 ) -> Result<HttpResponse, ApiError> {
-    list(
-        &api,
-        &path,
-        &query,
-        RequestFamily::ToolCall,
-        transcript::tool_call,
-    )
-    .await
+    list(&api, &path, &query, RequestFamily::ToolCall, transcript::tool_call).await
 }
 
 async fn list<T: Serialize>(
@@ -101,9 +80,7 @@ async fn list<T: Serialize>(
         }
         row
     });
-    Ok(HttpResponse::Ok().json(ListOf {
-        data: rows.collect::<Vec<Value>>(),
-    }))
+    Ok(HttpResponse::Ok().json(ListOf { data: rows.collect::<Vec<Value>>() }))
 }
 
 /// `POST /api/approvals/{id}/decision`
@@ -114,10 +91,7 @@ pub(crate) async fn decide_approval(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let body: DecideApproval = read(&request, payload).await?;
-    let input = DecisionInput::Approval {
-        decision: body.decision,
-        scope: body.scope,
-    };
+    let input = DecisionInput::Approval { decision: body.decision, scope: body.scope };
     decide(&api, &request, &path, input).await
 }
 
@@ -143,10 +117,7 @@ pub(crate) async fn decide_tool_input(
         // The runtime has no word for a refusal: no answers is what its schema allows.
         (None, _) => json!({ "answers": {} }),
     };
-    let input = DecisionInput::ToolInput {
-        decision: body.decision,
-        result,
-    };
+    let input = DecisionInput::ToolInput { decision: body.decision, result };
     decide(&api, &request, &path, input).await
 }
 
@@ -161,33 +132,17 @@ pub(crate) async fn respond_tool_call(
     check_content_items(body.content_items.as_ref())?;
     let (success, result) = match body.response {
         Some(response) => {
-            let success = response
-                .get("success")
-                .and_then(Value::as_bool)
-                .unwrap_or(true);
+            let success = response.get("success").and_then(Value::as_bool).unwrap_or(true);
             (success, response)
         }
         None => {
             let success = body.success.unwrap_or(true);
-            let text = body
-                .text
-                .map(|text| json!({ "type": "inputText", "text": text }));
-            let items = body
-                .content_items
-                .unwrap_or_else(|| text.into_iter().collect());
-            (
-                success,
-                json!({ "success": success, "contentItems": items }),
-            )
+            let text = body.text.map(|text| json!({ "type": "inputText", "text": text }));
+            let items = body.content_items.unwrap_or_else(|| text.into_iter().collect());
+            (success, json!({ "success": success, "contentItems": items }))
         }
     };
-    decide(
-        &api,
-        &request,
-        &path,
-        DecisionInput::ToolCall { success, result },
-    )
-    .await
+    decide(&api, &request, &path, DecisionInput::ToolCall { success, result }).await
 }
 
 fn check_content_items(items: Option<&Vec<Value>>) -> Result<(), ApiError> {

@@ -13,10 +13,7 @@ use crate::health;
 pub(crate) async fn view(api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
     let tree = api.supervisor.tree().await?;
     let head = api.journal.head().await?.ok_or_else(|| {
-        ApiError::new(
-            ErrorCode::StoreUnavailable,
-            "The journal is starting; try again shortly.",
-        )
+        ApiError::new(ErrorCode::StoreUnavailable, "The journal is starting; try again shortly.")
     })?;
     let status = api.app_server.status();
     Ok(HttpResponse::Ok().json(RuntimeView {
@@ -42,19 +39,10 @@ pub(crate) async fn restart(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let body: RestartBody = RawBody::read(&request, payload).await?.optional()?;
-    tracing::warn!(
-        reason = body.reason.as_deref().unwrap_or("none given"),
-        "restart asked for"
-    );
+    tracing::warn!(reason = body.reason.as_deref().unwrap_or("none given"), "restart asked for");
     let incarnation = api.supervisor.restart("app_server").await?.ok_or_else(|| {
-        ApiError::new(
-            ErrorCode::ShuttingDown,
-            "The manager is stopping; nothing is restarted.",
-        )
+        ApiError::new(ErrorCode::ShuttingDown, "The manager is stopping; nothing is restarted.")
     })?;
     let status = "restarting".to_owned();
-    Ok(HttpResponse::Accepted().json(RestartRequested {
-        status,
-        incarnation,
-    }))
+    Ok(HttpResponse::Accepted().json(RestartRequested { status, incarnation }))
 }

@@ -27,11 +27,7 @@ pub(crate) fn session_id(text: &str) -> Result<ThreadId, ApiError> {
 
 /// The error of a wrong body: on session routes a session that does not exist is said first.
 pub(crate) async fn wrong_body(api: &Api, id: &ThreadId, error: ApiError) -> ApiError {
-    match api
-        .threads
-        .requests(id, RequestFamily::Approval, false)
-        .await
-    {
+    match api.threads.requests(id, RequestFamily::Approval, false).await {
         Err(gone @ (SessionError::NotFound(_) | SessionError::Deleted(_))) => {
             ApiError::session(gone)
         }
@@ -43,22 +39,11 @@ pub(crate) async fn wrong_body(api: &Api, id: &ThreadId, error: ApiError) -> Api
 pub(crate) fn check_tools(tools: Option<&Vec<DynamicTool>>) -> Result<(), ApiError> {
     let Some(tools) = tools else { return Ok(()) };
     if tools.len() > MAX_TOOLS {
-        return Err(invalid(
-            "dynamicTools",
-            &format!("at most {MAX_TOOLS} tools"),
-        ));
+        return Err(invalid("dynamicTools", &format!("at most {MAX_TOOLS} tools")));
     }
     for (index, tool) in tools.iter().enumerate() {
-        text(
-            &format!("dynamicTools.{index}.name"),
-            &tool.name,
-            usize::MAX,
-        )?;
-        text(
-            &format!("dynamicTools.{index}.description"),
-            &tool.description,
-            usize::MAX,
-        )?;
+        text(&format!("dynamicTools.{index}.name"), &tool.name, usize::MAX)?;
+        text(&format!("dynamicTools.{index}.description"), &tool.description, usize::MAX)?;
     }
     Ok(())
 }
@@ -76,22 +61,18 @@ pub(crate) async fn list(
     };
     let limit = match query.get("limit") {
         None => PAGE,
-        Some(limit) => limit
-            .parse::<usize>()
-            .ok()
-            .filter(|limit| (1..=MAX_PAGE).contains(limit))
-            .ok_or_else(|| invalid("limit", &format!("must be a number from 1 to {MAX_PAGE}")))?,
+        Some(limit) => {
+            limit.parse::<usize>().ok().filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(
+                || invalid("limit", &format!("must be a number from 1 to {MAX_PAGE}")),
+            )?
+        }
     };
     let cursor = match query.get("cursor") {
         Some(cursor) if cursor.is_empty() => return Err(invalid("cursor", "must not be empty")),
         cursor => cursor.cloned(),
     };
     flag("includeSystemOwned")?;
-    let query = ListQuery {
-        archived: flag("archived")?,
-        limit,
-        cursor,
-    };
+    let query = ListQuery { archived: flag("archived")?, limit, cursor };
     let page = api.threads.list(query).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Ok().json(page))
 }
@@ -153,11 +134,7 @@ pub(crate) async fn rename(
         Ok(title) => title,
         Err(error) => return Err(wrong_body(&api, &id, error).await),
     };
-    let session = api
-        .threads
-        .rename(&id, title)
-        .await
-        .map_err(ApiError::session)?;
+    let session = api.threads.rename(&id, title).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Ok().json(json!({ "status": "ok", "session": session })))
 }
 
@@ -177,11 +154,7 @@ pub(crate) async fn unarchive(
     path: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
-    let created = api
-        .threads
-        .unarchive(&id)
-        .await
-        .map_err(ApiError::session)?;
+    let created = api.threads.unarchive(&id).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Ok().json(created))
 }
 
@@ -204,10 +177,6 @@ pub(crate) async fn resume(
         Err(error) => return Err(wrong_body(&api, &id, error).await),
     };
     let tools = body.dynamic_tools.map(|tools| json!(tools));
-    let resumed = api
-        .threads
-        .resume(&id, tools)
-        .await
-        .map_err(ApiError::session)?;
+    let resumed = api.threads.resume(&id, tools).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Ok().json(resumed))
 }

@@ -29,11 +29,7 @@ pub(crate) async fn send(
         Ok(body) => body,
         Err(error) => return Err(wrong_body(&api, &id, error).await),
     };
-    let accepted = api
-        .threads
-        .send(&id, body)
-        .await
-        .map_err(ApiError::session)?;
+    let accepted = api.threads.send(&id, body).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Accepted().json(accepted))
 }
 
@@ -57,11 +53,7 @@ pub(crate) async fn interrupt(
         Ok(body) => body,
         Err(error) => return Err(wrong_body(&api, &id, error).await),
     };
-    let turn_id = api
-        .threads
-        .interrupt(&id, body.turn_id)
-        .await
-        .map_err(ApiError::session)?;
+    let turn_id = api.threads.interrupt(&id, body.turn_id).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Ok().json(json!({ "status": "ok", "sessionId": id, "turnId": turn_id })))
 }
 
@@ -82,20 +74,14 @@ pub(crate) async fn steer(
         Ok(input) => input,
         Err(error) => return Err(wrong_body(&api, &id, error).await),
     };
-    let steered = api
-        .threads
-        .steer(&id, turn_id.clone(), input)
-        .await
-        .map_err(ApiError::session)?;
+    let steered =
+        api.threads.steer(&id, turn_id.clone(), input).await.map_err(ApiError::session)?;
     let mut details = json!({ "threadId": id, "turnId": turn_id });
     let (status, word) = match &steered {
         Ok(()) => (200, "performed"),
         Err(failure) => {
             details["error"] = Value::from(failure.error.as_str());
-            (
-                if failure.status == "failed" { 400 } else { 409 },
-                failure.status,
-            )
+            (if failure.status == "failed" { 400 } else { 409 }, failure.status)
         }
     };
     let result = json!({ "actionType": "turn.steer", "status": word, "details": details });

@@ -176,31 +176,19 @@ async fn run(
     let policy = AccessPolicy::new(
         &settings.server.host,
         settings.server.allowed_origins.clone(),
-        settings
-            .server
-            .token
-            .as_ref()
-            .map(|token| token.expose().to_owned()),
+        settings.server.token.as_ref().map(|token| token.expose().to_owned()),
     );
     let address = listener.local_addr().map_err(|error| {
-        Failure::new(
-            ErrorCode::Internal,
-            format!("The server has no address: {error}."),
-        )
+        Failure::new(ErrorCode::Internal, format!("The server has no address: {error}."))
     })?;
     let hubs: Arc<Mutex<Vec<Addr<Hub>>>> = Arc::default();
     let threads = api.threads.clone();
     let worker_hubs = Arc::clone(&hubs);
-    let hub_settings = HubSettings {
-        ring_bytes: settings.limits.ring,
-        patience: SUBSCRIBER_PATIENCE,
-    };
+    let hub_settings =
+        HubSettings { ring_bytes: settings.limits.ring, patience: SUBSCRIBER_PATIENCE };
     let server = HttpServer::new(move || {
         let (hub, hub_address) = Hub::start_on_worker(api.journal.clone(), hub_settings);
-        worker_hubs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(hub_address);
+        worker_hubs.lock().unwrap_or_else(PoisonError::into_inner).push(hub_address);
         App::new()
             .wrap(from_fn(gate))
             .app_data(web::Data::new(api.clone()))
@@ -214,20 +202,11 @@ async fn run(
     .shutdown_timeout(1)
     .listen(listener)
     .map_err(|error| {
-        Failure::new(
-            ErrorCode::Internal,
-            format!("The server cannot be started: {error}."),
-        )
+        Failure::new(ErrorCode::Internal, format!("The server cannot be started: {error}."))
     })?
     .run();
     say_listening(address);
-    let stoppable = Stoppable {
-        server: server.handle(),
-        hubs,
-        threads,
-        supervisor,
-        stopping,
-    };
+    let stoppable = Stoppable { server: server.handle(), hubs, threads, supervisor, stopping };
     let served = actix_web::rt::spawn(server);
     shutdown::on_signal(stoppable).await;
     control.stop();
@@ -242,10 +221,7 @@ fn say_listening(address: std::net::SocketAddr) {
     let mut stdout = std::io::stdout().lock();
     let line = format!("codex-manager listening on http://{address}\n");
     // Nobody may be reading; the address is in the log as well.
-    stdout
-        .write_all(line.as_bytes())
-        .and_then(|()| stdout.flush())
-        .ok();
+    stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).ok();
     tracing::info!(%address, "listening");
 }
 
@@ -258,8 +234,7 @@ async fn on_arbiter<T: Send + 'static>(
     arbiter.spawn_fn(move || {
         told.send(make()).ok();
     });
-    made.await
-        .map_err(|_| Failure::new(ErrorCode::Internal, "The control thread did not start."))
+    made.await.map_err(|_| Failure::new(ErrorCode::Internal, "The control thread did not start."))
 }
 
 async fn start_tree(
@@ -277,10 +252,7 @@ async fn start_tree(
     let threads = ThreadConfig {
         defaults: settings.defaults.controls.clone(),
         default_cwd: settings.runtime.default_cwd.clone(),
-        cage: Cage::new(&[
-            settings.data_dir.clone(),
-            settings.runtime.codex_home.clone(),
-        ]),
+        cage: Cage::new(&[settings.data_dir.clone(), settings.runtime.codex_home.clone()]),
         deadline: settings.runtime.call_timeout,
     };
     let app_server = AppServerConfig {
@@ -297,16 +269,10 @@ async fn start_tree(
         call_timeout: settings.runtime.call_timeout,
         stop: CHILD_STOP,
         ledger: ledger(&settings.data_dir),
-        api_key: settings
-            .runtime
-            .openai_api_key
-            .as_ref()
-            .map(|key| key.expose().to_owned()),
+        api_key: settings.runtime.openai_api_key.as_ref().map(|key| key.expose().to_owned()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let journal = JournalConfig {
-        ring_bytes: settings.limits.ring,
-    };
+    let journal = JournalConfig { ring_bytes: settings.limits.ring };
     on_arbiter(control, move || {
         let for_state = handles.clone();
         let state = ChildSpec {
@@ -353,12 +319,7 @@ fn state_specs(
     });
     vec![
         store_spec(handles.store.clone(), policy, opener, &handles.store_state),
-        journal_spec(
-            handles.journal.clone(),
-            handles.store.clone(),
-            policy,
-            journal,
-        ),
+        journal_spec(handles.journal.clone(), handles.store.clone(), policy, journal),
         registry_spec(
             handles.registry.clone(),
             policy,

@@ -134,36 +134,24 @@ impl SettingsFlags {
         let single: [(Option<OsString>, &'static str, &'static Variable); 10] = [
             (self.host, "--host", &config::HOST),
             (self.port, "--port", &config::PORT),
-            (
-                self.token_file,
-                "--token-file",
-                &config::CODEX_MANAGER_TOKEN_FILE,
-            ),
+            (self.token_file, "--token-file", &config::CODEX_MANAGER_TOKEN_FILE),
             (self.data_dir, "--data-dir", &config::DATA_DIR),
             (self.runtime, "--runtime", &config::CODEX_MANAGER_RUNTIME),
             (self.codex_bin, "--codex-bin", &config::CODEX_BIN),
             (self.codex_home, "--codex-home", &config::CODEX_HOME),
-            (
-                self.default_cwd,
-                "--default-cwd",
-                &config::CODEX_MANAGER_DEFAULT_CWD,
-            ),
+            (self.default_cwd, "--default-cwd", &config::CODEX_MANAGER_DEFAULT_CWD),
             (self.log_level, "--log-level", &config::LOG_LEVEL),
             (self.log_format, "--log-format", &config::LOG_FORMAT),
         ];
         for (value, flag, variable) in single {
             if let Some(value) = value {
-                sources
-                    .flags
-                    .push((variable, flag, Raw::Text(text(&value))));
+                sources.flags.push((variable, flag, Raw::Text(text(&value))));
             }
         }
         if !self.allow_origin.is_empty() {
             let origins = self.allow_origin.iter().map(text).collect();
             let raw = Raw::List(origins);
-            sources
-                .flags
-                .push((&config::ALLOWED_ORIGINS, "--allow-origin", raw));
+            sources.flags.push((&config::ALLOWED_ORIGINS, "--allow-origin", raw));
         }
         sources.config_flag = self.config;
         Ok(sources)
@@ -191,10 +179,7 @@ mod tests {
         for name in ["serve", "app-server", "config", "doctor", "token"] {
             let command = tree.find_subcommand_mut(name).expect(name);
             texts.push(command.render_long_help().to_string());
-            for inner in command
-                .get_subcommands_mut()
-                .filter(|inner| inner.get_name() != "help")
-            {
+            for inner in command.get_subcommands_mut().filter(|inner| inner.get_name() != "help") {
                 texts.push(inner.render_long_help().to_string());
             }
         }
@@ -215,22 +200,13 @@ mod tests {
             "--config",
             "c.toml",
         ];
-        let Ok(Arguments {
-            command: Command::Serve(flags),
-        }) = Arguments::try_parse_from(line)
+        let Ok(Arguments { command: Command::Serve(flags) }) = Arguments::try_parse_from(line)
         else {
             panic!("serve is not understood");
         };
         let sources = flags.sources().unwrap();
         assert_eq!(sources.config_flag.as_deref(), Some(Path::new("c.toml")));
-        let seen: Vec<_> = sources
-            .flags
-            .iter()
-            .map(|one| (one.0.name, one.1))
-            .collect();
-        assert_eq!(
-            seen,
-            [("PORT", "--port"), ("ALLOWED_ORIGINS", "--allow-origin")]
-        );
+        let seen: Vec<_> = sources.flags.iter().map(|one| (one.0.name, one.1)).collect();
+        assert_eq!(seen, [("PORT", "--port"), ("ALLOWED_ORIGINS", "--allow-origin")]);
     }
 }

@@ -16,13 +16,7 @@ pub(crate) fn run(command: ClientCommand) -> u8 {
         watch_interrupts(Arc::clone(&interrupted));
     }
     let start_server = Some(Box::new(own_server::start) as _);
-    cm_cli::execute(
-        command,
-        RunHooks {
-            start_server,
-            interrupted,
-        },
-    )
+    cm_cli::execute(command, RunHooks { start_server, interrupted })
 }
 
 /// Sets the flag at every Ctrl-C from now on. Where that cannot be had, Ctrl-C ends the process as
@@ -42,11 +36,7 @@ fn watch_interrupts(interrupted: Arc<AtomicBool>) {
         }
     };
     // Threads inherit the mask, so that this must happen before any other is started.
-    if std::thread::Builder::new()
-        .name("interrupts".to_owned())
-        .spawn(watch)
-        .is_err()
-    {
+    if std::thread::Builder::new().name("interrupts".to_owned()).spawn(watch).is_err() {
         let _ = signals.thread_unblock();
     }
 }

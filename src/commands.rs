@@ -30,11 +30,7 @@ pub(crate) fn run(command: Command) -> Result<u8, Ended> {
     match command {
         Command::Serve(flags) => serve(*flags),
         Command::AppServer => app_server(),
-        Command::Config(ConfigCommand::Show {
-            origin,
-            json,
-            flags,
-        }) => {
+        Command::Config(ConfigCommand::Show { origin, json, flags }) => {
             let loaded = configuration(*flags)?.map_err(Complaint::from)?;
             for warning in &loaded.warnings {
                 let _ = writeln!(io::stderr(), "warning: {warning}");
@@ -106,9 +102,7 @@ fn new_token(path: &Path) -> Result<u8, Ended> {
 
 fn print(text: &str) -> Result<(), Ended> {
     let mut output = io::stdout().lock();
-    let written = output
-        .write_all(text.as_bytes())
-        .and_then(|()| output.flush());
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
     written.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Ended::PipeClosed,
         _ => Complaint::plain(format!("output cannot be written: {error}")).into(),

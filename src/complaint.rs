@@ -26,13 +26,7 @@ impl Complaint {
     /// A failure without a row in the error table.
     pub(crate) fn plain(primary: impl Into<String>) -> Self {
         let primary = primary.into();
-        Self {
-            code: None,
-            exit: exit::FAILURE,
-            primary,
-            details: Vec::new(),
-            hint: None,
-        }
+        Self { code: None, exit: exit::FAILURE, primary, details: Vec::new(), hint: None }
     }
 }
 
@@ -94,19 +88,14 @@ mod tests {
 
     #[test]
     fn all_problems_stand_under_one_sentence() {
-        let problem = |message: &str| Problem {
-            origin: Origin::Flag("--port"),
-            message: message.to_owned(),
-        };
+        let problem =
+            |message: &str| Problem { origin: Origin::Flag("--port"), message: message.to_owned() };
         let complaint = Complaint::from(Problems(vec![problem("one"), problem("two")]));
         assert_eq!(complaint.exit, exit::USAGE);
         let text = complaint.to_string();
         assert!(
             text.starts_with("error[invalid_config]: the configuration is wrong in 2 places\n")
         );
-        assert!(
-            text.contains("\n  flag --port: one\n  flag --port: two\nhint: "),
-            "{text}"
-        );
+        assert!(text.contains("\n  flag --port: one\n  flag --port: two\nhint: "), "{text}");
     }
 }

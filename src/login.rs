@@ -49,17 +49,8 @@ impl fmt::Display for LoginCopy {
             Self::NothingToCopy => f.write_str("no codex login to copy"),
             Self::NotNeeded => f.write_str("the embedded runtime needs no login"),
             Self::SameHome => f.write_str("codex works in the user's own home"),
-            Self::Copied {
-                from,
-                to,
-                shares_refresh_token,
-            } => {
-                write!(
-                    f,
-                    "copied the codex login {} to {}",
-                    from.display(),
-                    to.display()
-                )?;
+            Self::Copied { from, to, shares_refresh_token } => {
+                write!(f, "copied the codex login {} to {}", from.display(), to.display())?;
                 if *shares_refresh_token {
                     let home = to.parent().unwrap_or(to);
                     write!(
@@ -128,14 +119,9 @@ fn copy_once(own: Option<&Path>, home: &Path) -> io::Result<LoginCopy> {
         return Ok(LoginCopy::SameHome);
     }
     let mut login = Vec::new();
-    fs::File::open(own)?
-        .take(MOST_BYTES + 1)
-        .read_to_end(&mut login)?;
+    fs::File::open(own)?.take(MOST_BYTES + 1).read_to_end(&mut login)?;
     if login.len() as u64 > MOST_BYTES {
-        return Err(io::Error::other(format!(
-            "{} is too large for a login",
-            own.display()
-        )));
+        return Err(io::Error::other(format!("{} is too large for a login", own.display())));
     }
     if !place(&login, &target)? {
         return Ok(LoginCopy::AlreadyThere);
@@ -151,11 +137,7 @@ fn copy_once(own: Option<&Path>, home: &Path) -> io::Result<LoginCopy> {
 /// did: somebody else may have been faster.
 fn place(bytes: &[u8], target: &Path) -> io::Result<bool> {
     let temporary = target.with_extension(format!("json.{:016x}.tmp", rand::random::<u64>()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     // A link fails where a rename would overwrite.
     let linked = written.and_then(|()| fs::hard_link(&temporary, target));
@@ -169,9 +151,7 @@ fn place(bytes: &[u8], target: &Path) -> io::Result<bool> {
 
 fn holds_refresh_token(login: &[u8]) -> bool {
     let login: Value = serde_json::from_slice(login).unwrap_or_default();
-    let token = login
-        .pointer("/tokens/refresh_token")
-        .and_then(Value::as_str);
+    let token = login.pointer("/tokens/refresh_token").and_then(Value::as_str);
     token.is_some_and(|token| !token.is_empty())
 }
 
@@ -192,11 +172,7 @@ mod tests {
         fs::create_dir_all(own.parent().unwrap()).unwrap();
         fs::write(&own, login).unwrap();
         let child = directory.path().join("data/codex-home");
-        Homes {
-            _directory: directory,
-            own,
-            child,
-        }
+        Homes { _directory: directory, own, child }
     }
 
     fn mode(path: &Path) -> u32 {
@@ -220,15 +196,8 @@ mod tests {
         let names: Vec<_> = fs::read_dir(&homes.child).unwrap().collect();
         assert_eq!(names.len(), 1, "no temporary file is left: {names:?}");
         fs::write(&homes.own, "{}").unwrap();
-        assert_eq!(
-            copy_once(Some(&homes.own), &homes.child).unwrap(),
-            LoginCopy::AlreadyThere
-        );
-        assert!(
-            fs::read_to_string(&target)
-                .unwrap()
-                .contains("refresh_token")
-        );
+        assert_eq!(copy_once(Some(&homes.own), &homes.child).unwrap(), LoginCopy::AlreadyThere);
+        assert!(fs::read_to_string(&target).unwrap().contains("refresh_token"));
     }
 
     #[test]
@@ -241,45 +210,27 @@ mod tests {
         assert_eq!(fs::read_to_string(&target).unwrap(), "theirs");
         fs::remove_file(&target).unwrap();
         std::os::unix::fs::symlink("/nowhere/auth.json", &target).unwrap();
-        assert_eq!(
-            copy_once(Some(&homes.own), &homes.child).unwrap(),
-            LoginCopy::AlreadyThere
-        );
+        assert_eq!(copy_once(Some(&homes.own), &homes.child).unwrap(), LoginCopy::AlreadyThere);
     }
 
     #[test]
     fn there_is_nothing_to_copy_in_ones_own_home_or_without_a_login() {
         let homes = homes("{}");
-        assert_eq!(
-            copy_once(None, &homes.child).unwrap(),
-            LoginCopy::NothingToCopy
-        );
+        assert_eq!(copy_once(None, &homes.child).unwrap(), LoginCopy::NothingToCopy);
         let own_home = homes.own.parent().unwrap();
-        assert_eq!(
-            copy_once(Some(&homes.own), own_home).unwrap(),
-            LoginCopy::AlreadyThere
-        );
+        assert_eq!(copy_once(Some(&homes.own), own_home).unwrap(), LoginCopy::AlreadyThere);
         let link = homes.child.join("link");
         std::os::unix::fs::symlink(own_home, &link).unwrap();
         let through_link = link.join(AUTH_FILE);
         fs::rename(&homes.own, homes.own.with_extension("away")).unwrap();
-        assert_eq!(
-            copy_once(Some(&through_link), own_home).unwrap(),
-            LoginCopy::SameHome
-        );
+        assert_eq!(copy_once(Some(&through_link), own_home).unwrap(), LoginCopy::SameHome);
     }
 
     #[test]
     fn an_api_key_login_shares_nothing() {
         let homes = homes(r#"{"OPENAI_API_KEY": "k", "tokens": null}"#);
         let copied = copy_once(Some(&homes.own), &homes.child).unwrap();
-        assert!(matches!(
-            copied,
-            LoginCopy::Copied {
-                shares_refresh_token: false,
-                ..
-            }
-        ));
+        assert!(matches!(copied, LoginCopy::Copied { shares_refresh_token: false, .. }));
         assert!(!copied.to_string().contains("refresh"));
     }
 

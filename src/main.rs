@@ -34,11 +34,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version come this way too; neither fails because nobody reads on.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::OK
-            });
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
         }
     };
     match commands::run(arguments.command) {

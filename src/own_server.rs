@@ -35,10 +35,7 @@ pub(crate) fn start() -> Result<StartedServer, String> {
 }
 
 fn start_command(mut command: Command) -> Result<StartedServer, String> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
     cm_process::die_with_parent(&mut command);
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let output = child.stdout.take().ok_or("its output cannot be read")?;
@@ -49,20 +46,16 @@ fn start_command(mut command: Command) -> Result<StartedServer, String> {
         return Err(error.to_string());
     }
     match receiver.recv_timeout(START_DEADLINE) {
-        Ok(base_url) => Ok(StartedServer {
-            base_url,
-            stop: Box::new(move || stop(child, &receiver)),
-        }),
+        Ok(base_url) => {
+            Ok(StartedServer { base_url, stop: Box::new(move || stop(child, &receiver)) })
+        }
         Err(RecvTimeoutError::Disconnected) => {
             stop(child, &receiver);
             Err("it ended at once; what it said stands above".to_owned())
         }
         Err(RecvTimeoutError::Timeout) => {
             stop(child, &receiver);
-            Err(format!(
-                "it does not listen after {} s",
-                START_DEADLINE.as_secs()
-            ))
+            Err(format!("it does not listen after {} s", START_DEADLINE.as_secs()))
         }
     }
 }
@@ -75,9 +68,7 @@ fn read_address(output: ChildStdout, sender: &SyncSender<String>) {
     if (&mut output).take(LINE_BYTES).read_line(&mut line).is_err() {
         return;
     }
-    if let Some(url) = line
-        .split_whitespace()
-        .find(|word| word.starts_with("http://"))
+    if let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://"))
         && sender.send(url.to_owned()).is_ok()
     {
         let _ = std::io::copy(&mut output, &mut std::io::sink());

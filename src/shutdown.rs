@@ -45,10 +45,9 @@ pub(crate) async fn on_signal(stoppable: Stoppable) {
 }
 
 async fn next_signal() -> &'static str {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         tracing::error!("signals cannot be watched: the server only ends when it is killed");
         return std::future::pending().await;
     };
@@ -59,13 +58,7 @@ async fn next_signal() -> &'static str {
 }
 
 async fn stop(stoppable: Stoppable) {
-    let Stoppable {
-        server,
-        hubs,
-        threads,
-        supervisor,
-        stopping,
-    } = stoppable;
+    let Stoppable { server, hubs, threads, supervisor, stopping } = stoppable;
     stopping.store(true, Ordering::Relaxed);
     let hubs = hubs.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for hub in &hubs {

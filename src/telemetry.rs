@@ -18,9 +18,7 @@ pub(crate) fn start(log: LogSettings) {
         Ok(rules) if !rules.trim().is_empty() => EnvFilter::builder().parse_lossy(rules),
         _ => EnvFilter::default().add_directive(level(log.level).into()),
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // A log that cannot be written must not end the program, so the outcome does not matter.
     let _ = match log.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -43,10 +41,7 @@ pub(crate) fn start_from_environment() {
         Ok("trace") => LogLevel::Trace,
         _ => LogLevel::Info,
     };
-    start(LogSettings {
-        level,
-        format: LogFormat::Text,
-    });
+    start(LogSettings { level, format: LogFormat::Text });
 }
 
 fn level(level: LogLevel) -> LevelFilter {
@@ -68,10 +63,7 @@ pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("unnamed").to_owned();
-        let place = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = message(panic);
         let backtrace = Backtrace::capture();
         let backtrace = match backtrace.status() {
@@ -107,25 +99,15 @@ mod tests {
     fn a_panic_is_one_line_with_thread_and_place() {
         if let Ok(level) = std::env::var(INSIDE) {
             install_panic_hook();
-            let level = if level == "silent" {
-                LogLevel::Silent
-            } else {
-                LogLevel::Info
-            };
-            start(LogSettings {
-                level,
-                format: LogFormat::Json,
-            });
+            let level = if level == "silent" { LogLevel::Silent } else { LogLevel::Info };
+            start(LogSettings { level, format: LogFormat::Json });
             let thread = std::thread::Builder::new().name("doomed".to_owned());
             assert!(thread.spawn(|| panic!("no luck")).unwrap().join().is_err());
             return;
         }
         for level in ["info", "silent"] {
             let output = Command::new(std::env::current_exe().unwrap())
-                .args([
-                    "--exact",
-                    "telemetry::tests::a_panic_is_one_line_with_thread_and_place",
-                ])
+                .args(["--exact", "telemetry::tests::a_panic_is_one_line_with_thread_and_place"])
                 .arg("--nocapture")
                 .env(INSIDE, level)
                 .env_remove("RUST_LOG")

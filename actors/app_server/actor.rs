@@ -146,14 +146,11 @@ impl AppServer {
             Ok::<_, cm_process::SpawnError>(child)
         });
         self.output = Some(receiver);
-        ctx.spawn(
-            work.into_actor(self)
-                .map(|result, actor, ctx| match result {
-                    Ok(Ok(child)) => actor.spawned(child, ctx),
-                    Ok(Err(error)) => actor.give_up(&error.to_string(), ctx),
-                    Err(error) => actor.give_up(&error.to_string(), ctx),
-                }),
-        );
+        ctx.spawn(work.into_actor(self).map(|result, actor, ctx| match result {
+            Ok(Ok(child)) => actor.spawned(child, ctx),
+            Ok(Err(error)) => actor.give_up(&error.to_string(), ctx),
+            Err(error) => actor.give_up(&error.to_string(), ctx),
+        }));
     }
 
     fn spawned(&mut self, child: Child, ctx: &mut Context<Self>) {
@@ -180,8 +177,7 @@ impl AppServer {
             stderr: Vec::new(),
         };
         self.status.change(|status| status.last_exit = Some(view));
-        self.guard
-            .will_end(ExitKind::Failed, format!("cannot {why}"));
+        self.guard.will_end(ExitKind::Failed, format!("cannot {why}"));
         ctx.stop();
     }
 
@@ -190,11 +186,7 @@ impl AppServer {
             OwnCall::Initialize | OwnCall::Probe => self.config.initialize_timeout,
             OwnCall::Account | OwnCall::Login => ACCOUNT_TIMEOUT,
         };
-        if self
-            .calls
-            .add(Caller::Own(call), call.method(), params, timeout, false)
-            .is_err()
-        {
+        if self.calls.add(Caller::Own(call), call.method(), params, timeout, false).is_err() {
             tracing::error!(?call, "too many calls wait");
         }
         self.write_calls();
@@ -242,11 +234,8 @@ impl AppServer {
             }
         }
         if !items.is_empty() {
-            let batch = Batch {
-                incarnation: self.incarnation,
-                received_at: clock::now_iso(),
-                items,
-            };
+            let batch =
+                Batch { incarnation: self.incarnation, received_at: clock::now_iso(), items };
             self.outbox.push_back(RuntimeEvent::Batch(Arc::new(batch)));
             self.pump(ctx);
         }
@@ -283,10 +272,7 @@ impl AppServer {
         let profile = Arc::new(self.boot.profile.clone());
         let missing = missing(&profile);
         if !missing.is_empty() {
-            tracing::error!(
-                ?missing,
-                "this app-server lacks methods that the manager relies on"
-            );
+            tracing::error!(?missing, "this app-server lacks methods that the manager relies on");
         }
         tracing::info!(
             incarnation = self.incarnation.0,
@@ -305,10 +291,7 @@ impl AppServer {
             status.initialized = true;
             status.profile = published;
         });
-        let up = RuntimeUp {
-            incarnation: self.incarnation,
-            profile,
-        };
+        let up = RuntimeUp { incarnation: self.incarnation, profile };
         self.outbox.push_back(RuntimeEvent::Up(up));
         self.pump(ctx);
     }
@@ -377,8 +360,7 @@ impl AppServer {
     fn read(&mut self, lines: Vec<Line>, ctx: &mut Context<Self>) {
         let classified = classify(lines, self.incarnation, &mut self.calls);
         if !classified.batch.items.is_empty() {
-            self.outbox
-                .push_back(RuntimeEvent::Batch(Arc::new(classified.batch)));
+            self.outbox.push_back(RuntimeEvent::Batch(Arc::new(classified.batch)));
         }
         for (call, outcome) in classified.own {
             self.own_answer(call, &outcome, ctx);
@@ -408,20 +390,8 @@ impl AppServer {
         if stopping {
             tracing::info!(why, incarnation = self.incarnation.0, "app-server stopped");
         } else {
-            let stderr = exit
-                .stderr_tail
-                .iter()
-                .rev()
-                .take(5)
-                .rev()
-                .cloned()
-                .collect::<Vec<_>>();
-            tracing::error!(
-                why,
-                incarnation = self.incarnation.0,
-                ?stderr,
-                "app-server is gone"
-            );
+            let stderr = exit.stderr_tail.iter().rev().take(5).rev().cloned().collect::<Vec<_>>();
+            tracing::error!(why, incarnation = self.incarnation.0, ?stderr, "app-server is gone");
         }
         let view = ExitView {
             code: exit.code,
@@ -453,27 +423,18 @@ impl AppServer {
         self.settle_all(abandoned, ctx);
         let why = format!("The Codex runtime {why}.");
         self.guard.will_end(
-            if stopping {
-                ExitKind::Normal
-            } else {
-                ExitKind::Failed
-            },
+            if stopping { ExitKind::Normal } else { ExitKind::Failed },
             why.trim_end_matches('.').to_owned(),
         );
-        let down = RuntimeDown {
-            incarnation: self.incarnation,
-            why,
-        };
+        let down = RuntimeDown { incarnation: self.incarnation, why };
         self.outbox.push_back(RuntimeEvent::Down(down));
     }
 }
 
 /// A signal's name, such as `SIGKILL`; its number where it has none.
 fn signal_name(number: i32) -> String {
-    nix::sys::signal::Signal::try_from(number).map_or_else(
-        |_| format!("signal {number}"),
-        |signal| signal.as_str().to_owned(),
-    )
+    nix::sys::signal::Signal::try_from(number)
+        .map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
 }
 
 impl Actor for AppServer {
@@ -509,9 +470,7 @@ impl Handler<Call> for AppServer {
             return;
         }
         let caller = Caller::Owner(call.owner);
-        let added = self
-            .calls
-            .add(caller, call.method, call.params, timeout, call.background);
+        let added = self.calls.add(caller, call.method, call.params, timeout, call.background);
         if let Err(Caller::Owner(owner)) = added {
             let failed = Settled::Owner(owner, Err(CallFailure::Overloaded));
             self.settle_all(vec![failed], ctx);
@@ -525,11 +484,7 @@ impl Handler<Respond> for AppServer {
 
     fn handle(&mut self, respond: Respond, _: &mut Self::Context) -> Self::Result {
         let alive = matches!(self.phase, Phase::Ready | Phase::Stopping | Phase::Starting);
-        let child = self
-            .child
-            .as_ref()
-            .filter(|_| alive)
-            .ok_or(CallFailure::Unavailable)?;
+        let child = self.child.as_ref().filter(|_| alive).ok_or(CallFailure::Unavailable)?;
         // An answer never crosses into another life: ids start at 0 in each.
         if respond.incarnation != self.incarnation {
             return Err(CallFailure::Unavailable);
@@ -552,10 +507,7 @@ impl Handler<Announce> for AppServer {
     fn handle(&mut self, _: Announce, ctx: &mut Self::Context) {
         if self.phase == Phase::Ready {
             let profile = Arc::clone(&self.status.read().profile);
-            let up = RuntimeUp {
-                incarnation: self.incarnation,
-                profile,
-            };
+            let up = RuntimeUp { incarnation: self.incarnation, profile };
             self.outbox.push_back(RuntimeEvent::Up(up));
             self.pump(ctx);
         }

@@ -101,10 +101,7 @@ impl Boot {
         match (call, outcome) {
             (OwnCall::Initialize, Ok(result)) => {
                 let result: Value = value(result);
-                let agent = result
-                    .get("userAgent")
-                    .and_then(Value::as_str)
-                    .map(str::to_owned);
+                let agent = result.get("userAgent").and_then(Value::as_str).map(str::to_owned);
                 self.profile.version = agent.as_deref().and_then(Version::from_user_agent);
                 self.profile.user_agent = agent;
                 Step::Introduced
@@ -121,14 +118,10 @@ impl Boot {
             }
             (OwnCall::Account, Ok(result)) => {
                 let result = value(result);
-                self.account.account = result
-                    .get("account")
-                    .filter(|account| !account.is_null())
-                    .cloned();
-                self.account.required = result
-                    .get("requiresOpenaiAuth")
-                    .and_then(Value::as_bool)
-                    .unwrap_or(false);
+                self.account.account =
+                    result.get("account").filter(|account| !account.is_null()).cloned();
+                self.account.required =
+                    result.get("requiresOpenaiAuth").and_then(Value::as_bool).unwrap_or(false);
                 self.account.known = true;
                 // An account that the child has is never touched; the key is tried once a life.
                 let wants_login = self.account.account.is_none() && self.account.required;
@@ -167,16 +160,10 @@ fn value(raw: &RawValue) -> Value {
 
 /// Methods that the manager relies on and that this child lacks, for the log.
 pub(super) fn missing(profile: &Profile) -> BTreeSet<&'static str> {
-    [
-        "thread/start",
-        "thread/resume",
-        "thread/read",
-        "turn/start",
-        "turn/interrupt",
-    ]
-    .into_iter()
-    .filter(|method| !profile.has(method))
-    .collect()
+    ["thread/start", "thread/resume", "thread/read", "turn/start", "turn/interrupt"]
+        .into_iter()
+        .filter(|method| !profile.has(method))
+        .collect()
 }
 
 #[cfg(test)]
@@ -190,21 +177,14 @@ mod tests {
 
     fn listed() -> CallOutcome {
         let message = "unknown variant `x`, expected one of `thread/start`".to_owned();
-        Err(CallFailure::Rpc(RpcError {
-            code: -32600,
-            message,
-            data: None,
-        }))
+        Err(CallFailure::Rpc(RpcError { code: -32600, message, data: None }))
     }
 
     #[test]
     fn a_child_is_ready_when_it_said_who_it_is_and_what_it_can() {
         let mut boot = Boot::default();
         let hello = ok(&json!({"userAgent": "codex_manager/0.169.0 (Debian; x86_64) x"}));
-        assert_eq!(
-            boot.apply(OwnCall::Initialize, &hello, false),
-            Step::Introduced
-        );
+        assert_eq!(boot.apply(OwnCall::Initialize, &hello, false), Step::Introduced);
         assert_eq!(boot.apply(OwnCall::Probe, &listed(), false), Step::Wait);
         let account = ok(&json!({"account": null, "requiresOpenaiAuth": true}));
         assert_eq!(boot.apply(OwnCall::Account, &account, false), Step::Ready);
@@ -220,10 +200,7 @@ mod tests {
         boot.apply(OwnCall::Probe, &listed(), true);
         assert_eq!(boot.apply(OwnCall::Account, &none, true), Step::LogIn);
         let refused = Err(CallFailure::Timeout);
-        assert_eq!(
-            boot.apply(OwnCall::Login, &refused, true),
-            Step::ReadAccount
-        );
+        assert_eq!(boot.apply(OwnCall::Login, &refused, true), Step::ReadAccount);
         assert_eq!(boot.apply(OwnCall::Account, &none, true), Step::Ready);
         assert!(boot.account.login_error.is_some());
         let mut boot = Boot::default();

@@ -98,14 +98,7 @@ impl CallTable {
             return Err(caller);
         }
         let deadline = Instant::now() + timeout;
-        let pending = Pending {
-            caller,
-            method,
-            params,
-            deadline,
-            background,
-            attempts: 0,
-        };
+        let pending = Pending { caller, method, params, deadline, background, attempts: 0 };
         self.queue(pending);
         Ok(())
     }
@@ -173,22 +166,16 @@ impl CallTable {
             .filter(|(_, pending)| pending.deadline <= now)
             .map(|(id, _)| *id)
             .collect();
-        let mut expired: Vec<Pending> = late
-            .iter()
-            .filter_map(|id| self.in_flight.remove(id))
-            .collect();
+        let mut expired: Vec<Pending> =
+            late.iter().filter_map(|id| self.in_flight.remove(id)).collect();
         self.background -= expired.iter().filter(|pending| pending.background).count();
         for queue in [&mut self.foreground_queue, &mut self.background_queue] {
-            let (late, rest) = queue
-                .drain(..)
-                .partition::<VecDeque<_>, _>(|pending| pending.deadline <= now);
+            let (late, rest) =
+                queue.drain(..).partition::<VecDeque<_>, _>(|pending| pending.deadline <= now);
             *queue = rest;
             expired.extend(late);
         }
-        expired
-            .into_iter()
-            .map(|pending| settle(pending, Err(CallFailure::Timeout)))
-            .collect()
+        expired.into_iter().map(|pending| settle(pending, Err(CallFailure::Timeout))).collect()
     }
 
     /// Everything that waits, as failed: the child is gone.
@@ -198,9 +185,7 @@ impl CallTable {
         all.extend(self.background_queue.drain(..));
         all.extend(self.retries.drain(..).map(|(_, pending)| pending));
         self.background = 0;
-        all.into_iter()
-            .map(|pending| settle(pending, Err(CallFailure::Unavailable)))
-            .collect()
+        all.into_iter().map(|pending| settle(pending, Err(CallFailure::Unavailable))).collect()
     }
 }
 
@@ -221,9 +206,7 @@ mod tests {
 
     fn add(table: &mut CallTable, method: &'static str, background: bool) {
         let caller = Caller::Owner(Owner::Registry { token: 0 });
-        table
-            .add(caller, method, json!({}), LONG, background)
-            .unwrap();
+        table.add(caller, method, json!({}), LONG, background).unwrap();
     }
 
     fn lines(table: &mut CallTable, now: Instant) -> usize {
@@ -232,11 +215,7 @@ mod tests {
 
     fn overloaded() -> CallOutcome {
         let message = "Server overloaded; retry later.".to_owned();
-        Err(CallFailure::Rpc(RpcError {
-            code: code::OVERLOADED,
-            message,
-            data: None,
-        }))
+        Err(CallFailure::Rpc(RpcError { code: code::OVERLOADED, message, data: None }))
     }
 
     #[test]
@@ -249,10 +228,7 @@ mod tests {
         for _ in 0..100 {
             add(&mut table, "turn/start", false);
         }
-        assert_eq!(
-            lines(&mut table, Instant::now()),
-            MAX_IN_FLIGHT - MAX_BACKGROUND
-        );
+        assert_eq!(lines(&mut table, Instant::now()), MAX_IN_FLIGHT - MAX_BACKGROUND);
         assert_eq!(table.in_flight(), MAX_IN_FLIGHT);
     }
 
@@ -263,20 +239,11 @@ mod tests {
         add(&mut table, "thread/read", false);
         let now = Instant::now();
         assert_eq!(lines(&mut table, now), 2);
-        assert!(matches!(
-            table.answered(&RpcId::Number(1), overloaded()),
-            Settled::Owner(..)
-        ));
-        assert!(matches!(
-            table.answered(&RpcId::Number(2), overloaded()),
-            Settled::Again
-        ));
+        assert!(matches!(table.answered(&RpcId::Number(1), overloaded()), Settled::Owner(..)));
+        assert!(matches!(table.answered(&RpcId::Number(2), overloaded()), Settled::Again));
         assert_eq!(lines(&mut table, now + Duration::from_secs(2)), 1);
         let mut id = 3;
-        while matches!(
-            table.answered(&RpcId::Number(id), overloaded()),
-            Settled::Again
-        ) {
+        while matches!(table.answered(&RpcId::Number(id), overloaded()), Settled::Again) {
             assert_eq!(lines(&mut table, now + LONG), 1);
             id += 1;
         }
@@ -289,18 +256,9 @@ mod tests {
         add(&mut table, "thread/read", false);
         lines(&mut table, Instant::now());
         let null = || Ok(serde_json::value::RawValue::NULL.to_owned());
-        assert!(matches!(
-            table.answered(&RpcId::Number(1), null()),
-            Settled::Owner(..)
-        ));
-        assert!(matches!(
-            table.answered(&RpcId::Number(1), null()),
-            Settled::Unknown
-        ));
-        assert!(matches!(
-            table.answered(&RpcId::Text("1".to_owned()), null()),
-            Settled::Unknown
-        ));
+        assert!(matches!(table.answered(&RpcId::Number(1), null()), Settled::Owner(..)));
+        assert!(matches!(table.answered(&RpcId::Number(1), null()), Settled::Unknown));
+        assert!(matches!(table.answered(&RpcId::Text("1".to_owned()), null()), Settled::Unknown));
     }
 
     #[test]
@@ -311,10 +269,7 @@ mod tests {
         }
         lines(&mut table, Instant::now());
         assert!(table.expired(Instant::now()).is_empty());
-        assert_eq!(
-            table.expired(Instant::now() + LONG).len(),
-            MAX_IN_FLIGHT + 3
-        );
+        assert_eq!(table.expired(Instant::now() + LONG).len(), MAX_IN_FLIGHT + 3);
         assert_eq!(table.in_flight(), 0);
     }
 
@@ -335,10 +290,6 @@ mod tests {
             add(&mut table, "turn/start", false);
         }
         let caller = Caller::Owner(Owner::Registry { token: 0 });
-        assert!(
-            table
-                .add(caller, "turn/start", json!({}), LONG, false)
-                .is_err()
-        );
+        assert!(table.add(caller, "turn/start", json!({}), LONG, false).is_err());
     }
 }

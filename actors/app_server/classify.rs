@@ -28,16 +28,8 @@ pub(super) fn classify(
     incarnation: Incarnation,
     calls: &mut CallTable,
 ) -> Classified {
-    let batch = Batch {
-        incarnation,
-        received_at: clock::now_iso(),
-        items: Vec::new(),
-    };
-    let mut classified = Classified {
-        batch,
-        own: Vec::new(),
-        account_changed: false,
-    };
+    let batch = Batch { incarnation, received_at: clock::now_iso(), items: Vec::new() };
+    let mut classified = Classified { batch, own: Vec::new(), account_changed: false };
     for line in lines {
         let text = match line {
             Line::Text(text) => text,
@@ -86,17 +78,8 @@ pub(super) fn classify(
 
 impl Classified {
     fn push(&mut self, ids: ThreadRef, kind: InboundKind) {
-        let ThreadRef {
-            thread_id,
-            turn_id,
-            item_id,
-        } = ids;
-        self.batch.items.push(Inbound {
-            thread_id,
-            turn_id,
-            item_id,
-            kind,
-        });
+        let ThreadRef { thread_id, turn_id, item_id } = ids;
+        self.batch.items.push(Inbound { thread_id, turn_id, item_id, kind });
     }
 
     fn unreadable(&mut self, what: String) {
@@ -132,12 +115,7 @@ pub(super) fn settle(owner: Owner, outcome: CallOutcome) -> Option<Inbound> {
         Owner::Registry { token } => (None, token),
     };
     let kind = InboundKind::Answer { token, outcome };
-    Some(Inbound {
-        thread_id,
-        turn_id: None,
-        item_id: None,
-        kind,
-    })
+    Some(Inbound { thread_id, turn_id: None, item_id: None, kind })
 }
 
 fn null() -> Box<RawValue> {

@@ -63,10 +63,9 @@ impl CallFailure {
 fn rpc_failure(error: &RpcError, method: &str, unknown_thread: bool) -> Failure {
     let text = error.message.to_ascii_lowercase();
     let has = |known: &str| text.contains(known);
-    let unknown_method = text.contains(&format!(
-        "unknown variant `{}`",
-        method.to_ascii_lowercase()
-    )) || has("experimentalapi capability")
+    let unknown_method = text
+        .contains(&format!("unknown variant `{}`", method.to_ascii_lowercase()))
+        || has("experimentalapi capability")
         || has("method not found")
         || error.code == code::METHOD_NOT_FOUND;
     let code = if unknown_method {
@@ -105,11 +104,7 @@ mod tests {
     use super::*;
 
     fn code_of(code: i64, message: &str) -> ErrorCode {
-        let error = RpcError {
-            code,
-            message: message.to_owned(),
-            data: None,
-        };
+        let error = RpcError { code, message: message.to_owned(), data: None };
         CallFailure::Rpc(error).failure("thread/delete").code
     }
 
@@ -119,19 +114,13 @@ mod tests {
         assert_eq!(code_of(-32600, unknown), ErrorCode::MethodNotSupported);
         let value = "Invalid request: unknown variant `sometimes`, expected one of `never`";
         assert_eq!(code_of(-32600, value), ErrorCode::InvalidParams);
-        assert_eq!(
-            code_of(-32600, "no rollout found for thread id x"),
-            ErrorCode::NotFound
-        );
+        assert_eq!(code_of(-32600, "no rollout found for thread id x"), ErrorCode::NotFound);
         assert_eq!(
             code_of(-32600, "thread x already has an active writer"),
             ErrorCode::ThreadInUse
         );
         assert_eq!(code_of(-32600, "no active turn"), ErrorCode::InvalidState);
-        assert_eq!(
-            code_of(-32001, "Server overloaded; retry later."),
-            ErrorCode::Overloaded
-        );
+        assert_eq!(code_of(-32001, "Server overloaded; retry later."), ErrorCode::Overloaded);
         assert_eq!(code_of(-32603, "boom"), ErrorCode::CodexError);
     }
 }

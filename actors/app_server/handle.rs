@@ -58,13 +58,7 @@ impl AppServerHandle {
     ) -> CallOutcome {
         let (told, answer) = oneshot::channel();
         let owner = Owner::Direct(told);
-        self.start_call(Call {
-            owner,
-            method,
-            params,
-            deadline,
-            background,
-        })?;
+        self.start_call(Call { owner, method, params, deadline, background })?;
         // The actor drops the sender when it ends: that is an answer too.
         answer.await.unwrap_or(Err(CallFailure::Unavailable))
     }
@@ -80,11 +74,7 @@ impl AppServerHandle {
         id: RpcId,
         outcome: Result<Value, RpcError>,
     ) -> Result<(), CallFailure> {
-        let answer = Respond {
-            incarnation,
-            id,
-            outcome,
-        };
+        let answer = Respond { incarnation, id, outcome };
         match self.actor.ask(answer, RESPOND_DEADLINE).await {
             Ok(result) => result,
             Err(error) => Err(of_call_error(error)),

@@ -51,9 +51,7 @@ pub fn app_server_spec(
         start: Box::new(move |guard| {
             let registry = registry.clone();
             let listener = Box::new(move || {
-                registry
-                    .address()
-                    .map(|address| address.recipient::<RuntimeEvent>())
+                registry.address().map(|address| address.recipient::<RuntimeEvent>())
             });
             let actor = AppServer::new(
                 Arc::clone(&config),

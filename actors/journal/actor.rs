@@ -144,9 +144,7 @@ impl JournalHandle {
         &self,
         worker: Recipient<NewSegment>,
     ) -> Result<Option<Attached>, CallError> {
-        self.handle
-            .ask(Attach(worker), Duration::from_secs(5))
-            .await
+        self.handle.ask(Attach(worker), Duration::from_secs(5)).await
     }
 
     /// The frames behind a number; `None` when the ring no longer reaches back that far.
@@ -155,9 +153,7 @@ impl JournalHandle {
     ///
     /// [`CallError`] when the journal does not answer within five seconds.
     pub async fn catch_up(&self, after: Seq) -> Result<Option<Vec<Arc<Segment>>>, CallError> {
-        self.handle
-            .ask(CatchUp(after), Duration::from_secs(5))
-            .await
+        self.handle.ask(CatchUp(after), Duration::from_secs(5)).await
     }
 }
 
@@ -226,10 +222,7 @@ async fn reserve(store: StoreHandle) -> Result<Reservation, StoreError> {
         })
         .await?;
     let mut batch = WriteBatch::default();
-    let damaged = |key: &[u8], why: String| StoreError::Record {
-        key: keys::readable(key),
-        why,
-    };
+    let damaged = |key: &[u8], why: String| StoreError::Record { key: keys::readable(key), why };
     let epoch = match epoch {
         Some(bytes) => Epoch::parse(&String::from_utf8_lossy(&bytes))
             .map_err(|error| damaged(keys::EPOCH, error.to_string()))?,
@@ -248,11 +241,7 @@ async fn reserve(store: StoreHandle) -> Result<Reservation, StoreError> {
     let upto = above.saturating_add(BLOCK);
     batch.put(keys::SEQ_RESERVED.to_vec(), upto.to_be_bytes().to_vec());
     store.commit(batch).await?;
-    Ok(Reservation {
-        epoch,
-        above: Seq(above),
-        upto: Seq(upto),
-    })
+    Ok(Reservation { epoch, above: Seq(above), upto: Seq(upto) })
 }
 
 impl Journal {
@@ -268,11 +257,7 @@ impl Journal {
             frames.push(Frame::encode(body, &epoch, self.last));
         }
         let bytes = frames.iter().map(|frame| frame.websocket.len()).sum();
-        let segment = Arc::new(Segment {
-            follows,
-            frames,
-            bytes,
-        });
+        let segment = Arc::new(Segment { follows, frames, bytes });
         self.ring_bytes += bytes;
         self.ring.push_back(Arc::clone(&segment));
         // The newest segment always stays: a worker must be able to read what it was told of.
@@ -312,9 +297,7 @@ impl Journal {
             return;
         }
         self.reserving = true;
-        let work = reserve(self.store.clone())
-            .into_actor(self)
-            .map(Self::reserved);
+        let work = reserve(self.store.clone()).into_actor(self).map(Self::reserved);
         ctx.spawn(work);
     }
 
@@ -348,11 +331,7 @@ impl Actor for Journal {
     fn started(&mut self, ctx: &mut Self::Context) {
         // Nothing is published before its number is reserved: the mailbox waits.
         self.reserving = true;
-        ctx.wait(
-            reserve(self.store.clone())
-                .into_actor(self)
-                .map(Self::reserved),
-        );
+        ctx.wait(reserve(self.store.clone()).into_actor(self).map(Self::reserved));
     }
 }
 
@@ -394,20 +373,9 @@ impl Handler<Attach> for Journal {
             return MessageResult(None);
         };
         let (held, life) = oneshot::channel();
-        self.workers.push(Worker {
-            recipient,
-            nudged: Arc::default(),
-            _life: held,
-        });
-        let head = Head {
-            epoch,
-            seq: self.last,
-        };
-        MessageResult(Some(Attached {
-            head,
-            life,
-            ring: self.ring.iter().cloned().collect(),
-        }))
+        self.workers.push(Worker { recipient, nudged: Arc::default(), _life: held });
+        let head = Head { epoch, seq: self.last };
+        MessageResult(Some(Attached { head, life, ring: self.ring.iter().cloned().collect() }))
     }
 }
 
@@ -418,10 +386,7 @@ impl Handler<CatchUp> for Journal {
         if after == self.last {
             return MessageResult(Some(Vec::new()));
         }
-        let reaches = self
-            .ring
-            .front()
-            .is_some_and(|oldest| oldest.follows <= after);
+        let reaches = self.ring.front().is_some_and(|oldest| oldest.follows <= after);
         let missed = || {
             let newer = self.ring.iter().filter(|segment| segment.last() > after);
             newer.cloned().collect::<Vec<_>>()

@@ -25,12 +25,7 @@ impl Frame {
     pub fn encode(body: &FrameBody, epoch: &Epoch, seq: Seq) -> Self {
         let text = body.numbered(epoch, seq);
         let (websocket, header) = text_frame(text.as_bytes());
-        Self {
-            seq,
-            audience: body.audience.clone(),
-            websocket,
-            header,
-        }
+        Self { seq, audience: body.audience.clone(), websocket, header }
     }
 
     /// The JSON text.

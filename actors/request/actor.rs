@@ -50,13 +50,7 @@ impl Request {
         // A claim whose actor ended before it wrote the answer would leave the child waiting; the
         // child ignores a second answer to a request that it has done with.
         record.release();
-        Self {
-            record,
-            store,
-            app_server,
-            thread,
-            deciding: false,
-        }
+        Self { record, store, app_server, thread, deciding: false }
     }
 
     /// Stores the record as it is.
@@ -149,9 +143,7 @@ impl Handler<Decide> for Request {
         let Decide { input, by, reply } = decide;
         // Whoever asked may have stopped waiting, so a failed send is nothing to report.
         if input.family() != self.record.kind.family() {
-            reply
-                .send(Err(SessionError::NoRequest(self.record.id.clone())))
-                .ok();
+            reply.send(Err(SessionError::NoRequest(self.record.id.clone()))).ok();
             return Box::pin(actix::fut::ready(()));
         }
         let decision = self.decision(input, by);
@@ -163,23 +155,21 @@ impl Handler<Decide> for Request {
         }
         self.deciding = true;
         let saved = self.save();
-        let work = saved
-            .into_actor(self)
-            .then(move |saved, request: &mut Self, _| {
-                let handle = request.app_server.clone();
-                let incarnation = request.record.incarnation;
-                let rpc_id = request.record.rpc_id.clone();
-                let still_ours = !request.record.is_closed();
-                async move {
-                    saved.map_err(SessionError::from)?;
-                    // It may have expired while the decision was stored.
-                    if !still_ours {
-                        return Ok(Err(CallFailure::Unavailable));
-                    }
-                    Ok(handle.respond(incarnation, rpc_id, Ok(result)).await)
+        let work = saved.into_actor(self).then(move |saved, request: &mut Self, _| {
+            let handle = request.app_server.clone();
+            let incarnation = request.record.incarnation;
+            let rpc_id = request.record.rpc_id.clone();
+            let still_ours = !request.record.is_closed();
+            async move {
+                saved.map_err(SessionError::from)?;
+                // It may have expired while the decision was stored.
+                if !still_ours {
+                    return Ok(Err(CallFailure::Unavailable));
                 }
-                .into_actor(request)
-            });
+                Ok(handle.respond(incarnation, rpc_id, Ok(result)).await)
+            }
+            .into_actor(request)
+        });
         Box::pin(work.then(move |outcome: Result<_, SessionError>, request, _| {
             let answer = match outcome {
                 Ok(written) => match &request.record.state {

@@ -46,29 +46,23 @@ pub fn store_spec(
             let (sender, receiver) = mpsc::channel(QUEUE);
             let (told, ended) = oneshot::channel();
             let opener = std::sync::Arc::clone(&shared);
-            let spawned = std::thread::Builder::new()
-                .name("store".to_owned())
-                .spawn(move || {
-                    let opened = match opener.lock() {
-                        Ok(mut opener) => opener(),
-                        Err(poisoned) => poisoned.into_inner()(),
-                    };
-                    let why = match opened {
-                        Ok(store) => run(store, receiver),
-                        Err(error) => error.to_string(),
-                    };
-                    // The actor may be gone already.
-                    told.send(why).ok();
-                });
+            let spawned = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+                let opened = match opener.lock() {
+                    Ok(mut opener) => opener(),
+                    Err(poisoned) => poisoned.into_inner()(),
+                };
+                let why = match opened {
+                    Ok(store) => run(store, receiver),
+                    Err(error) => error.to_string(),
+                };
+                // The actor may be gone already.
+                told.send(why).ok();
+            });
             if let Err(error) = spawned {
                 tracing::error!(%error, "cannot start the store's thread");
             }
             handle.fill(sender);
-            let actor = StoreActor {
-                handle: handle.clone(),
-                guard,
-                ended: Some(ended),
-            };
+            let actor = StoreActor { handle: handle.clone(), guard, ended: Some(ended) };
             let address = actor.start();
             let stop = address.clone();
             Started {

@@ -24,10 +24,7 @@ pub(super) type ReadJob = Box<dyn FnOnce(&dyn Store) + Send>;
 /// One job of the store's thread.
 pub(super) enum Job {
     /// A group commit takes these together.
-    Commit {
-        batch: WriteBatch,
-        done: Option<oneshot::Sender<Result<(), StoreError>>>,
-    },
+    Commit { batch: WriteBatch, done: Option<oneshot::Sender<Result<(), StoreError>>> },
     /// Reads see everything that was queued before them.
     Read(ReadJob),
     /// Ends the thread when everything before it is done.
@@ -42,9 +39,7 @@ pub struct StoreHandle {
 
 impl std::fmt::Debug for StoreHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StoreHandle")
-            .field("open", &self.queue.load().is_some())
-            .finish()
+        f.debug_struct("StoreHandle").field("open", &self.queue.load().is_some()).finish()
     }
 }
 
@@ -79,10 +74,7 @@ impl StoreHandle {
 
     /// Jobs that wait now.
     pub fn waiting(&self) -> usize {
-        self.queue
-            .load()
-            .as_ref()
-            .map_or(0, |queue| QUEUE - queue.capacity())
+        self.queue.load().as_ref().map_or(0, |queue| QUEUE - queue.capacity())
     }
 
     async fn send(&self, job: Job) -> Result<(), StoreError> {
@@ -104,10 +96,7 @@ impl StoreHandle {
             return Err((batch, StoreError::Unavailable));
         };
         let (told, done) = oneshot::channel();
-        match queue.try_send(Job::Commit {
-            batch,
-            done: Some(told),
-        }) {
+        match queue.try_send(Job::Commit { batch, done: Some(told) }) {
             Ok(()) => Ok(Ticket { done }),
             Err(error) => match error.into_inner() {
                 Job::Commit { batch, .. } => Err((batch, StoreError::Unavailable)),
@@ -125,11 +114,7 @@ impl StoreHandle {
     /// [`StoreError`]; on [`StoreError::Unavailable`] the write may still become durable.
     pub async fn commit(&self, batch: WriteBatch) -> Result<(), StoreError> {
         let (told, done) = oneshot::channel();
-        self.send(Job::Commit {
-            batch,
-            done: Some(told),
-        })
-        .await?;
+        self.send(Job::Commit { batch, done: Some(told) }).await?;
         Ticket { done }.durable().await
     }
 

@@ -15,10 +15,7 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// Makes an empty store whose first `failing` commits fail.
     pub fn failing(failing: usize) -> Self {
-        Self {
-            failing,
-            ..Self::default()
-        }
+        Self { failing, ..Self::default() }
     }
 }
 
@@ -66,33 +63,16 @@ mod tests {
         store.commit(&[batch]).unwrap();
         assert_eq!(store.get(b"a\x002").unwrap().as_deref(), Some(&b"two"[..]));
         assert_eq!(store.get(b"none").unwrap(), None);
-        let all = store
-            .scan(&Scan {
-                prefix: b"a\x00".to_vec(),
-                limit: 9,
-            })
-            .unwrap();
+        let all = store.scan(&Scan { prefix: b"a\x00".to_vec(), limit: 9 }).unwrap();
         assert_eq!(all.len(), 2);
-        assert_eq!(
-            store
-                .scan(&Scan {
-                    prefix: b"a".to_vec(),
-                    limit: 1
-                })
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(store.scan(&Scan { prefix: b"a".to_vec(), limit: 1 }).unwrap().len(), 1);
         let mut batch = WriteBatch::default();
         batch.remove(b"a\x001".to_vec());
         batch.put(b"a\x002".to_vec(), b"first".to_vec());
         batch.put(b"a\x002".to_vec(), b"second".to_vec());
         store.commit(&[batch]).unwrap();
         assert_eq!(store.get(b"a\x001").unwrap(), None);
-        assert_eq!(
-            store.get(b"a\x002").unwrap().as_deref(),
-            Some(&b"second"[..])
-        );
+        assert_eq!(store.get(b"a\x002").unwrap().as_deref(), Some(&b"second"[..]));
     }
 
     #[test]
@@ -106,10 +86,7 @@ mod tests {
         let path = folder.path().join("store");
         contract(&mut SledStore::open(&path).unwrap());
         let again = SledStore::open(&path).unwrap();
-        assert_eq!(
-            again.get(b"a\x002").unwrap().as_deref(),
-            Some(&b"second"[..])
-        );
+        assert_eq!(again.get(b"a\x002").unwrap().as_deref(), Some(&b"second"[..]));
     }
 
     #[test]

@@ -13,17 +13,13 @@ use super::keys;
 const MAX_ROWS: usize = 1_000_000;
 
 fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(record).map_err(|error| StoreError::Record {
-        key: keys::readable(key),
-        why: error.to_string(),
-    })
+    serde_json::to_vec(record)
+        .map_err(|error| StoreError::Record { key: keys::readable(key), why: error.to_string() })
 }
 
 fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(value).map_err(|error| StoreError::Record {
-        key: keys::readable(key),
-        why: error.to_string(),
-    })
+    serde_json::from_slice(value)
+        .map_err(|error| StoreError::Record { key: keys::readable(key), why: error.to_string() })
 }
 
 fn put<T: Serialize>(batch: &mut WriteBatch, key: Vec<u8>, record: &T) -> Result<(), StoreError> {
@@ -105,19 +101,13 @@ pub fn read_thread(store: &dyn Store, id: &ThreadId) -> Result<Option<StoredThre
     };
     let record: ThreadRecord = decode(&key, &value)?;
     let is_open = store.get(&keys::open(id))?.is_some();
-    let mut thread = StoredThread {
-        record,
-        running: Vec::new(),
-        open_items: Vec::new(),
-        pending: Vec::new(),
-    };
+    let mut thread =
+        StoredThread { record, running: Vec::new(), open_items: Vec::new(), pending: Vec::new() };
     // Only a marked thread can have something unfinished: the rest of its history stays unread.
     if is_open {
         let turns: Vec<TurnRecord> = read_all(store, keys::turns(id))?;
-        thread.running = turns
-            .into_iter()
-            .filter(|turn| turn.status == TurnStatus::InProgress)
-            .collect();
+        thread.running =
+            turns.into_iter().filter(|turn| turn.status == TurnStatus::InProgress).collect();
         let items: Vec<ItemRecord> = read_all(store, keys::items(id))?;
         thread.open_items = items
             .into_iter()
@@ -143,10 +133,7 @@ pub fn read_thread_requests(
     store: &dyn Store,
     id: &ThreadId,
 ) -> Result<Vec<RequestRecord>, StoreError> {
-    let places = store.scan(&Scan {
-        prefix: keys::thread_requests(id),
-        limit: MAX_ROWS,
-    })?;
+    let places = store.scan(&Scan { prefix: keys::thread_requests(id), limit: MAX_ROWS })?;
     let mut requests = Vec::with_capacity(places.len());
     for (key, value) in places {
         let text = String::from_utf8_lossy(&value);
@@ -169,10 +156,7 @@ pub fn read_request(
     id: &RequestId,
 ) -> Result<Option<RequestRecord>, StoreError> {
     let key = keys::request(id);
-    store
-        .get(&key)?
-        .map(|value| decode(&key, &value))
-        .transpose()
+    store.get(&key)?.map(|value| decode(&key, &value)).transpose()
 }
 
 /// Everything a transcript is made of.
@@ -219,10 +203,7 @@ pub fn remove_thread(store: &dyn Store, id: &ThreadId) -> Result<WriteBatch, Sto
         batch.remove(keys::request(&request.id));
     }
     for prefix in [keys::turns(id), keys::items(id), keys::thread_requests(id)] {
-        for (key, _) in store.scan(&Scan {
-            prefix,
-            limit: MAX_ROWS,
-        })? {
+        for (key, _) in store.scan(&Scan { prefix, limit: MAX_ROWS })? {
             batch.remove(key);
         }
     }
@@ -233,9 +214,6 @@ pub fn remove_thread(store: &dyn Store, id: &ThreadId) -> Result<WriteBatch, Sto
 }
 
 fn read_all<T: DeserializeOwned>(store: &dyn Store, prefix: Vec<u8>) -> Result<Vec<T>, StoreError> {
-    let rows = store.scan(&Scan {
-        prefix,
-        limit: MAX_ROWS,
-    })?;
+    let rows = store.scan(&Scan { prefix, limit: MAX_ROWS })?;
     rows.iter().map(|(key, value)| decode(key, value)).collect()
 }

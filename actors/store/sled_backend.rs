@@ -34,19 +34,14 @@ impl SledStore {
     ///
     /// [`StoreError::InUse`] when another process has it, [`StoreError::Open`] otherwise.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let open_error = |why: String| StoreError::Open {
-            path: path.to_owned(),
-            why,
-        };
+        let open_error = |why: String| StoreError::Open { path: path.to_owned(), why };
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
             .map_err(|error| open_error(error.to_string()))?;
-        let config = sled::Config::new()
-            .path(path)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None);
+        let config =
+            sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         // sled panics on some kinds of damage; that must not take the manager down.
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()))
             .map_err(|_| open_error("the database is damaged".to_owned()))?;
@@ -81,19 +76,12 @@ impl Store for SledStore {
                 .apply_batch(changes)
                 .map_err(|error| StoreError::Write(error.to_string()))?;
         }
-        self.database
-            .flush()
-            .map_err(|error| StoreError::Write(error.to_string()))?;
-        self.file
-            .sync_data()
-            .map_err(|error| StoreError::Write(error.to_string()))
+        self.database.flush().map_err(|error| StoreError::Write(error.to_string()))?;
+        self.file.sync_data().map_err(|error| StoreError::Write(error.to_string()))
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let value = self
-            .database
-            .get(key)
-            .map_err(|error| StoreError::Read(error.to_string()))?;
+        let value = self.database.get(key).map_err(|error| StoreError::Read(error.to_string()))?;
         Ok(value.map(|value| value.to_vec()))
     }
 

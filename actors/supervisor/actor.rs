@@ -165,9 +165,7 @@ impl SupervisorHandle {
     ///
     /// [`CallError`] when the supervisor does not answer within two seconds.
     pub async fn restart(&self, child: &str) -> Result<Option<Incarnation>, CallError> {
-        self.handle
-            .ask(RestartChild(child.to_owned()), Duration::from_secs(2))
-            .await
+        self.handle.ask(RestartChild(child.to_owned()), Duration::from_secs(2)).await
     }
 
     /// Ends every child, the last one first.
@@ -265,11 +263,7 @@ impl Supervisor {
         child.restart_at_once = false;
         child.history.started(now);
         let guard = ExitGuard::new(handle, child.spec.name, child.incarnation);
-        tracing::debug!(
-            child = child.spec.name,
-            incarnation = child.incarnation.0,
-            "starting"
-        );
+        tracing::debug!(child = child.spec.name, incarnation = child.incarnation.0, "starting");
         child.started = Some((child.spec.start)(guard));
         child.set(State::Running);
     }
@@ -338,13 +332,8 @@ impl Supervisor {
             self.start_in_order(ctx);
             return;
         }
-        let decision = child.history.ended(
-            child.spec.restart,
-            &child.spec.policy,
-            kind,
-            now,
-            rand::random(),
-        );
+        let decision =
+            child.history.ended(child.spec.restart, &child.spec.policy, kind, now, rand::random());
         let incarnation = child.incarnation;
         let why = child.last_exit.clone().unwrap_or_default();
         match decision {
@@ -399,9 +388,7 @@ impl Supervisor {
     }
 
     fn index_of(&self, name: &str) -> Option<usize> {
-        self.children
-            .iter()
-            .position(|child| child.spec.name == name)
+        self.children.iter().position(|child| child.spec.name == name)
     }
 }
 
@@ -488,10 +475,7 @@ impl Handler<GetTree> for Supervisor {
                     observed: Value::Null,
                     children: Vec::new(),
                 };
-                (
-                    node,
-                    child.started.as_ref().map(|started| (started.observe)()),
-                )
+                (node, child.started.as_ref().map(|started| (started.observe)()))
             })
             .collect();
         Box::pin(async move {
@@ -532,32 +516,28 @@ impl Handler<ShutDown> for Supervisor {
 
 /// Stops the children below `bound`, the last one first, each after the one behind it has ended.
 fn stop_down_from(bound: usize) -> ResponseActFuture<Supervisor, ()> {
-    Box::pin(
-        actix::fut::ready(()).then(move |(), supervisor: &mut Supervisor, ctx| {
-            let Some(index) = bound.checked_sub(1) else {
-                return Box::pin(actix::fut::ready(())) as ResponseActFuture<Supervisor, ()>;
-            };
-            let (told, ended) = oneshot::channel();
-            let alive = match supervisor.children.get_mut(index) {
-                Some(child) if child.started.is_some() => {
-                    child.waiting.push(told);
-                    true
-                }
-                _ => false,
-            };
-            supervisor.stop_child(index, ctx);
-            let wait = async move {
-                if alive {
-                    // A closed channel means the same: the child is gone.
-                    ended.await.ok();
-                }
-            };
-            Box::pin(
-                wait.into_actor(supervisor)
-                    .then(move |(), _, _| stop_down_from(index)),
-            ) as ResponseActFuture<Supervisor, ()>
-        }),
-    )
+    Box::pin(actix::fut::ready(()).then(move |(), supervisor: &mut Supervisor, ctx| {
+        let Some(index) = bound.checked_sub(1) else {
+            return Box::pin(actix::fut::ready(())) as ResponseActFuture<Supervisor, ()>;
+        };
+        let (told, ended) = oneshot::channel();
+        let alive = match supervisor.children.get_mut(index) {
+            Some(child) if child.started.is_some() => {
+                child.waiting.push(told);
+                true
+            }
+            _ => false,
+        };
+        supervisor.stop_child(index, ctx);
+        let wait = async move {
+            if alive {
+                // A closed channel means the same: the child is gone.
+                ended.await.ok();
+            }
+        };
+        Box::pin(wait.into_actor(supervisor).then(move |(), _, _| stop_down_from(index)))
+            as ResponseActFuture<Supervisor, ()>
+    }))
 }
 
 /// Ends a nested supervisor. Sent by its parent.

@@ -25,12 +25,7 @@ impl ExitGuard {
         child: &'static str,
         incarnation: Incarnation,
     ) -> Self {
-        Self {
-            supervisor,
-            child,
-            incarnation,
-            said: None,
-        }
+        Self { supervisor, child, incarnation, said: None }
     }
 
     /// The life that this guard belongs to.
@@ -49,9 +44,7 @@ impl Drop for ExitGuard {
         let (kind, why) = if std::thread::panicking() {
             (ExitKind::Panicked, "panicked".to_owned())
         } else {
-            self.said
-                .take()
-                .unwrap_or_else(|| (ExitKind::Normal, "ended in order".to_owned()))
+            self.said.take().unwrap_or_else(|| (ExitKind::Normal, "ended in order".to_owned()))
         };
         self.supervisor.child_exited(ChildExited {
             child: self.child,

@@ -132,10 +132,7 @@ impl Thread {
             pending: Vec::new(),
         };
         let mut thread = Self::rebuild(shared, stored, runtime, true);
-        thread.note(Writes {
-            thread: true,
-            ..Writes::default()
-        });
+        thread.note(Writes { thread: true, ..Writes::default() });
         thread
     }
 
@@ -146,9 +143,7 @@ impl Thread {
 
     /// Whether this version of the child has a method.
     pub(super) fn child_has(&self, method: &str) -> bool {
-        self.runtime
-            .as_ref()
-            .is_some_and(|up| up.profile.has(method))
+        self.runtime.as_ref().is_some_and(|up| up.profile.has(method))
     }
 
     pub(super) fn summary(&self) -> SessionSummary {
@@ -156,11 +151,7 @@ impl Thread {
     }
 
     pub(super) fn current_activity(&self) -> &'static str {
-        if self
-            .requests
-            .values()
-            .any(|request| request.record.is_pending())
-        {
+        if self.requests.values().any(|request| request.record.is_pending()) {
             "waiting"
         } else if self.state.active_turn().is_some() {
             "running"
@@ -211,18 +202,9 @@ impl Thread {
     ) {
         let token = self.next_token;
         self.next_token += 1;
-        let owner = Owner::Thread {
-            thread_id: self.id.clone(),
-            token,
-        };
+        let owner = Owner::Thread { thread_id: self.id.clone(), token };
         let background = matches!(pending, Pending::CleanTerminals);
-        let call = Call {
-            owner,
-            method,
-            params,
-            deadline: None,
-            background,
-        };
+        let call = Call { owner, method, params, deadline: None, background };
         match self.shared.app_server.start_call(call) {
             Ok(()) => {
                 self.pending.insert(token, pending);
@@ -236,12 +218,7 @@ impl Thread {
         EventContext {
             thread_id: Some(&self.id),
             turn_id: self.state.active_turn().map(|turn| turn.id.as_str()),
-            title: self
-                .state
-                .record
-                .title
-                .as_ref()
-                .map(|title| title.text.as_str()),
+            title: self.state.record.title.as_ref().map(|title| title.text.as_str()),
             project_id: self.state.record.project_id.as_deref(),
             received_at,
         }
@@ -249,21 +226,11 @@ impl Thread {
 
     /// Adds an event of the manager's own.
     pub(super) fn event<P: Serialize>(&mut self, kind: &str, to_everyone: bool, payload: &P) {
-        let audience = if to_everyone {
-            Audience::Everyone
-        } else {
-            Audience::Thread(self.id.clone())
-        };
+        let audience =
+            if to_everyone { Audience::Everyone } else { Audience::Thread(self.id.clone()) };
         let id = self.id.clone();
         let durability = Durability::DurableFirst;
-        frames::push(
-            &mut self.frames,
-            kind,
-            audience,
-            Some(&id),
-            durability,
-            payload,
-        );
+        frames::push(&mut self.frames, kind, audience, Some(&id), durability, payload);
     }
 
     /// Tells everyone that what lists show of the session has changed.
@@ -281,10 +248,8 @@ impl Thread {
             let Ok(params) = serde_json::value::to_raw_value(&params) else {
                 continue;
             };
-            let context = EventContext {
-                turn_id: Some(&ended.turn.id),
-                ..self.context(&received_at)
-            };
+            let context =
+                EventContext { turn_id: Some(&ended.turn.id), ..self.context(&received_at) };
             let mut bodies = Vec::new();
             frames::plain(&mut bodies, context, "turn/completed", Some(&params));
             self.frames.extend(bodies);
@@ -316,8 +281,7 @@ impl Thread {
             ctx.address().recipient::<RequestChanged>(),
         );
         let address = request.start();
-        self.requests
-            .insert(record.id.clone(), LiveRequest { address, record });
+        self.requests.insert(record.id.clone(), LiveRequest { address, record });
     }
 
     fn mark_open(&mut self) {
@@ -336,10 +300,7 @@ impl Thread {
         let activity = self.current_activity();
         if activity != self.activity {
             self.activity = activity;
-            let changed = ActivityChanged {
-                thread_id: self.id.clone(),
-                activity,
-            };
+            let changed = ActivityChanged { thread_id: self.id.clone(), activity };
             if let Err(error) = self.shared.registry.tell(changed) {
                 tracing::warn!(thread = %self.id, %error, "the registry was not told of a change");
             }
@@ -355,19 +316,12 @@ impl Thread {
             // Whoever stops the manager may have gone on.
             parked.send(()).ok();
         }
-        self.shared
-            .journal
-            .publish(std::mem::take(&mut self.frames));
+        self.shared.journal.publish(std::mem::take(&mut self.frames));
         let batch = std::mem::take(&mut self.writes);
         let store = self.shared.store.clone();
         if let Some(durable) = self.durable.take() {
-            let work = async move {
-                if batch.is_empty() {
-                    Ok(())
-                } else {
-                    store.commit(batch).await
-                }
-            };
+            let work =
+                async move { if batch.is_empty() { Ok(()) } else { store.commit(batch).await } };
             return Box::pin(work.into_actor(self).then(move |result, thread, ctx| {
                 let result = result.map_err(|error| error.failure());
                 if result.is_ok() {

@@ -12,16 +12,9 @@ use super::messages::{Deleted, Reply, SteerFailure};
 #[derive(Debug)]
 pub(super) enum Pending {
     /// `thread/resume` before something else.
-    Resume {
-        then: AfterResume,
-        controls: Controls,
-    },
+    Resume { then: AfterResume, controls: Controls },
     /// `turn/start`.
-    TurnStart {
-        controls: Controls,
-        warnings: Vec<String>,
-        reply: Reply<MessageAccepted>,
-    },
+    TurnStart { controls: Controls, warnings: Vec<String>, reply: Reply<MessageAccepted> },
     /// `turn/steer` for a message that was sent while a turn ran.
     Join {
         turn_id: String,
@@ -31,25 +24,13 @@ pub(super) enum Pending {
         reply: Reply<MessageAccepted>,
     },
     /// `turn/steer`.
-    Steer {
-        reply: Reply<Result<(), SteerFailure>>,
-    },
+    Steer { reply: Reply<Result<(), SteerFailure>> },
     /// `turn/interrupt`.
-    Interrupt {
-        turn_id: String,
-        reply: Option<Reply<String>>,
-    },
+    Interrupt { turn_id: String, reply: Option<Reply<String>> },
     /// `thread/name/set` right after `thread/start`.
-    FirstName {
-        warnings: Vec<String>,
-        result: Value,
-        reply: Reply<SessionCreated>,
-    },
+    FirstName { warnings: Vec<String>, result: Value, reply: Reply<SessionCreated> },
     /// `thread/name/set`.
-    Rename {
-        title: String,
-        reply: Reply<SessionSummary>,
-    },
+    Rename { title: String, reply: Reply<SessionSummary> },
     /// `thread/archive`.
     Archive { reply: Reply<()> },
     /// `thread/unarchive`.
@@ -64,11 +45,7 @@ pub(super) enum Pending {
 #[derive(Debug)]
 pub(super) enum AfterResume {
     /// Start a turn.
-    Send {
-        body: SendMessage,
-        warnings: Vec<String>,
-        reply: Reply<MessageAccepted>,
-    },
+    Send { body: SendMessage, warnings: Vec<String>, reply: Reply<MessageAccepted> },
     /// It was asked for as such.
     Answer { reply: Reply<SessionCreated> },
 }

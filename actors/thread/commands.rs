@@ -23,34 +23,22 @@ impl Handler<Command> for Thread {
 
     fn handle(&mut self, command: Command, ctx: &mut Self::Context) -> Self::Result {
         match command {
-            Command::Created {
-                result,
-                warnings,
-                reply,
-            } => self.created(result, warnings, reply, ctx),
+            Command::Created { result, warnings, reply } => {
+                self.created(result, warnings, reply, ctx)
+            }
             Command::Detail(reply) => self.detail(reply, ctx),
             Command::Send { body, reply } => self.send(body, reply, ctx),
             Command::Interrupt { turn_id, reply } => self.interrupt(turn_id, reply, ctx),
-            Command::Steer {
-                turn_id,
-                input,
-                reply,
-            } => self.steer(&turn_id, &input, reply, ctx),
+            Command::Steer { turn_id, input, reply } => self.steer(&turn_id, &input, reply, ctx),
             Command::Rename { title, reply } => self.rename(title, reply, ctx),
             Command::Archive(reply) => self.archive(reply, ctx),
             Command::Unarchive(reply) => self.unarchive(reply, ctx),
-            Command::Resume {
-                dynamic_tools,
-                reply,
-            } => self.resume_asked(dynamic_tools, reply, ctx),
+            Command::Resume { dynamic_tools, reply } => {
+                self.resume_asked(dynamic_tools, reply, ctx)
+            }
             Command::Delete(reply) => self.delete(reply, ctx),
             Command::Requests { family, all, reply } => self.list_requests(family, all, reply, ctx),
-            Command::Decide {
-                record,
-                input,
-                by,
-                reply,
-            } => self.decide(*record, input, by, reply),
+            Command::Decide { record, input, by, reply } => self.decide(*record, input, by, reply),
             Command::Park(parked) => self.park(parked, ctx),
         }
         AtomicResponse::new(self.flush())
@@ -80,29 +68,14 @@ impl Thread {
         if let Some(turn) = self.state.active_turn() {
             let turn_id = turn.id.clone();
             let params = self.steer_params(&turn_id, &body.text);
-            let pending = Pending::Join {
-                turn_id,
-                body,
-                controls,
-                warnings,
-                reply,
-            };
+            let pending = Pending::Join { turn_id, body, controls, warnings, reply };
             self.call("turn/steer", params, pending, ctx);
             return;
         }
         if self.is_loaded() {
             self.start_turn(body, controls, warnings, reply, ctx);
         } else {
-            self.resume(
-                controls,
-                None,
-                AfterResume::Send {
-                    body,
-                    warnings,
-                    reply,
-                },
-                ctx,
-            );
+            self.resume(controls, None, AfterResume::Send { body, warnings, reply }, ctx);
         }
     }
 
@@ -114,9 +87,7 @@ impl Thread {
             .cage
             .check(cwd, controls.filesystem_sandbox)
             .map_err(|error| Failure::new(ErrorCode::UnsafeWorkspace, error.to_string()))?;
-        Ok(Cage::warning(controls.filesystem_sandbox)
-            .into_iter()
-            .collect())
+        Ok(Cage::warning(controls.filesystem_sandbox).into_iter().collect())
     }
 
     pub(super) fn start_turn(
@@ -140,11 +111,7 @@ impl Thread {
         if let Some(effort) = body.effort {
             params["effort"] = json!(effort);
         }
-        let pending = Pending::TurnStart {
-            controls,
-            warnings,
-            reply,
-        };
+        let pending = Pending::TurnStart { controls, warnings, reply };
         self.call("turn/start", params, pending, ctx);
     }
 
@@ -183,28 +150,17 @@ impl Thread {
             return answer(reply, Err(SessionError::NoActiveTurn(self.id.clone())));
         };
         let params = json!({ "threadId": self.id, "turnId": turn_id });
-        let pending = Pending::Interrupt {
-            turn_id,
-            reply: Some(reply),
-        };
+        let pending = Pending::Interrupt { turn_id, reply: Some(reply) };
         self.call("turn/interrupt", params, pending, ctx);
     }
 
     /// Interrupts what runs because the child is about to be stopped.
     fn park(&mut self, parked: oneshot::Sender<()>, ctx: &mut Context<Self>) {
         self.parked = Some(parked);
-        let ids: Vec<String> = self
-            .state
-            .running()
-            .iter()
-            .map(|turn| turn.id.clone())
-            .collect();
+        let ids: Vec<String> = self.state.running().iter().map(|turn| turn.id.clone()).collect();
         for turn_id in ids {
             let params = json!({ "threadId": self.id, "turnId": turn_id });
-            let pending = Pending::Interrupt {
-                turn_id,
-                reply: None,
-            };
+            let pending = Pending::Interrupt { turn_id, reply: None };
             self.call("turn/interrupt", params, pending, ctx);
         }
     }
@@ -217,23 +173,13 @@ impl Thread {
         ctx: &mut Context<Self>,
     ) {
         match pending {
-            Pending::TurnStart {
-                controls,
-                warnings,
-                reply,
-            } => match outcome {
+            Pending::TurnStart { controls, warnings, reply } => match outcome {
                 Ok(result) => self.turn_started(&result, controls, warnings, reply),
                 Err(error) => {
                     answer(reply, Err(Self::describe(&error, "turn/start").into()));
                 }
             },
-            Pending::Join {
-                turn_id,
-                body,
-                controls,
-                warnings,
-                reply,
-            } => match outcome {
+            Pending::Join { turn_id, body, controls, warnings, reply } => match outcome {
                 Ok(_) => {
                     self.accept(turn_id, controls, warnings, reply);
                 }
@@ -252,11 +198,7 @@ impl Thread {
             },
             Pending::Interrupt { turn_id, reply } => self.interrupted(turn_id, outcome, reply, ctx),
             Pending::Resume { then, controls } => self.resumed(outcome, controls, then, ctx),
-            Pending::FirstName {
-                warnings,
-                result,
-                reply,
-            } => {
+            Pending::FirstName { warnings, result, reply } => {
                 if let Err(error) = outcome {
                     tracing::debug!(thread = %self.id, %error, "the runtime took no name");
                 }
@@ -284,10 +226,7 @@ impl Thread {
         let turn_id = result.pointer("/turn/id").and_then(Value::as_str);
         let Some(turn_id) = turn_id.map(str::to_owned) else {
             let message = "The Codex runtime started a turn without naming it.";
-            return answer(
-                reply,
-                Err(SessionError::failed(ErrorCode::CodexError, message)),
-            );
+            return answer(reply, Err(SessionError::failed(ErrorCode::CodexError, message)));
         };
         let writes = self.state.turn_began(&turn_id, clock::now_ms());
         self.note(writes);
@@ -303,10 +242,7 @@ impl Thread {
         reply: Reply<MessageAccepted>,
     ) {
         self.state.record.controls = controls;
-        self.note(Writes {
-            thread: true,
-            ..Writes::default()
-        });
+        self.note(Writes { thread: true, ..Writes::default() });
         let accepted = MessageAccepted {
             status: "accepted".to_owned(),
             session_id: self.id.clone(),

@@ -45,10 +45,7 @@ impl Cage {
     /// Makes a cage around folders; they are resolved as far as they exist.
     pub fn new(protected: &[PathBuf]) -> Self {
         let temporary = std::env::var_os("TMPDIR").map(PathBuf::from);
-        Self::with_writable(
-            protected,
-            temporary.into_iter().chain([PathBuf::from("/tmp")]),
-        )
+        Self::with_writable(protected, temporary.into_iter().chain([PathBuf::from("/tmp")]))
     }
 
     fn with_writable(protected: &[PathBuf], writable: impl IntoIterator<Item = PathBuf>) -> Self {
@@ -103,10 +100,7 @@ fn resolve(path: &Path) -> PathBuf {
     let mut existing = absolute.as_path();
     loop {
         if let Ok(resolved) = existing.canonicalize() {
-            return missing
-                .iter()
-                .rev()
-                .fold(resolved, |path, part| path.join(part));
+            return missing.iter().rev().fold(resolved, |path, part| path.join(part));
         }
         match (existing.parent(), existing.file_name()) {
             (Some(parent), Some(name)) => {
@@ -132,23 +126,14 @@ mod tests {
         std::fs::create_dir_all(&elsewhere).unwrap();
         let cage = Cage::with_writable(&[data.clone(), data.join("codex-home")], []);
         assert!(cage.check(&project, SandboxMode::WorkspaceWrite).is_err());
-        assert!(
-            cage.check(&data.join("codex-home/x"), SandboxMode::WorkspaceWrite)
-                .is_err()
-        );
+        assert!(cage.check(&data.join("codex-home/x"), SandboxMode::WorkspaceWrite).is_err());
         assert!(cage.check(&project, SandboxMode::ReadOnly).is_ok());
         assert!(cage.check(&elsewhere, SandboxMode::WorkspaceWrite).is_ok());
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&project, &link).unwrap();
-        assert!(
-            cage.check(&link, SandboxMode::WorkspaceWrite).is_err(),
-            "through a link"
-        );
+        assert!(cage.check(&link, SandboxMode::WorkspaceWrite).is_err(), "through a link");
         let climbing = elsewhere.join("..").join("project");
-        assert!(
-            cage.check(&climbing, SandboxMode::WorkspaceWrite).is_err(),
-            "through .."
-        );
+        assert!(cage.check(&climbing, SandboxMode::WorkspaceWrite).is_err(), "through ..");
     }
 
     #[test]
@@ -156,9 +141,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let cage = Cage::with_writable(&[data], [folder.path().to_owned()]);
-        let error = cage
-            .check(Path::new("/usr"), SandboxMode::WorkspaceWrite)
-            .unwrap_err();
+        let error = cage.check(Path::new("/usr"), SandboxMode::WorkspaceWrite).unwrap_err();
         assert!(error.to_string().contains("--data-dir"), "{error}");
     }
 }

@@ -76,14 +76,7 @@ pub(super) fn first(
         }),
         request_id,
     };
-    push(
-        frames,
-        &event_type,
-        context.audience(),
-        None,
-        durability,
-        &envelope,
-    );
+    push(frames, &event_type, context.audience(), None, durability, &envelope);
 }
 
 /// The frames that come after what the manager makes of a notification: the alias, if the method
@@ -99,39 +92,14 @@ pub(super) fn last(
 
     let durability = durability_of(method);
     if let Some((kind, to_everyone)) = alias(method) {
-        let audience = if to_everyone {
-            Audience::Everyone
-        } else {
-            context.audience()
-        };
+        let audience = if to_everyone { Audience::Everyone } else { context.audience() };
         match params {
-            Some(params) => push(
-                frames,
-                kind,
-                audience,
-                context.thread_id,
-                durability,
-                &params,
-            ),
-            None => push(
-                frames,
-                kind,
-                audience,
-                context.thread_id,
-                durability,
-                &Nothing {},
-            ),
+            Some(params) => push(frames, kind, audience, context.thread_id, durability, &params),
+            None => push(frames, kind, audience, context.thread_id, durability, &Nothing {}),
         }
     }
     let raw = RawNotification { method, params };
-    push(
-        frames,
-        "notification",
-        context.audience(),
-        None,
-        durability,
-        &raw,
-    );
+    push(frames, "notification", context.audience(), None, durability, &raw);
 }
 
 /// All frames of a notification of which the manager makes nothing.

@@ -67,13 +67,8 @@ impl ThreadsHandle {
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> Answer<T> {
         let (reply, waiting) = oneshot::channel();
-        let message = ToThread {
-            thread_id: thread_id.clone(),
-            command: command(reply),
-        };
-        self.registry
-            .tell(message)
-            .map_err(|error| error.failure("session registry"))?;
+        let message = ToThread { thread_id: thread_id.clone(), command: command(reply) };
+        self.registry.tell(message).map_err(|error| error.failure("session registry"))?;
         self.answer(waiting).await
     }
 
@@ -118,8 +113,7 @@ impl ThreadsHandle {
     ///
     /// [`SessionError`].
     pub async fn send(&self, id: &ThreadId, body: SendMessage) -> Answer<MessageAccepted> {
-        self.command(id, |reply| Command::Send { body, reply })
-            .await
+        self.command(id, |reply| Command::Send { body, reply }).await
     }
 
     /// Interrupts a turn; answers its id.
@@ -128,8 +122,7 @@ impl ThreadsHandle {
     ///
     /// [`SessionError`].
     pub async fn interrupt(&self, id: &ThreadId, turn_id: Option<String>) -> Answer<String> {
-        self.command(id, |reply| Command::Interrupt { turn_id, reply })
-            .await
+        self.command(id, |reply| Command::Interrupt { turn_id, reply }).await
     }
 
     /// Adds to a running turn.
@@ -143,12 +136,7 @@ impl ThreadsHandle {
         turn_id: String,
         input: String,
     ) -> Answer<Result<(), SteerFailure>> {
-        self.command(id, |reply| Command::Steer {
-            turn_id,
-            input,
-            reply,
-        })
-        .await
+        self.command(id, |reply| Command::Steer { turn_id, input, reply }).await
     }
 
     /// Gives a title.
@@ -157,8 +145,7 @@ impl ThreadsHandle {
     ///
     /// [`SessionError`].
     pub async fn rename(&self, id: &ThreadId, title: String) -> Answer<SessionSummary> {
-        self.command(id, |reply| Command::Rename { title, reply })
-            .await
+        self.command(id, |reply| Command::Rename { title, reply }).await
     }
 
     /// Archives.
@@ -189,11 +176,7 @@ impl ThreadsHandle {
         id: &ThreadId,
         dynamic_tools: Option<Value>,
     ) -> Answer<SessionCreated> {
-        self.command(id, |reply| Command::Resume {
-            dynamic_tools,
-            reply,
-        })
-        .await
+        self.command(id, |reply| Command::Resume { dynamic_tools, reply }).await
     }
 
     /// Deletes for good.
@@ -216,8 +199,7 @@ impl ThreadsHandle {
         family: RequestFamily,
         all: bool,
     ) -> Answer<Vec<RequestRecord>> {
-        self.command(id, |reply| Command::Requests { family, all, reply })
-            .await
+        self.command(id, |reply| Command::Requests { family, all, reply }).await
     }
 
     /// Decides a request; answers its session.
@@ -233,12 +215,7 @@ impl ThreadsHandle {
     ) -> Answer<ThreadId> {
         let (reply, waiting) = oneshot::channel();
         self.registry
-            .tell(DecideRequest {
-                id,
-                input,
-                by,
-                reply,
-            })
+            .tell(DecideRequest { id, input, by, reply })
             .map_err(|error| error.failure("session registry"))?;
         self.answer(waiting).await
     }

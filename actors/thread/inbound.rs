@@ -60,10 +60,7 @@ impl Thread {
         ctx: &mut Context<Self>,
     ) -> ResponseActFuture<Self, ()> {
         for position in from..items.len() {
-            let Some(item) = items
-                .get(position)
-                .and_then(|index| batch.items.get(*index))
-            else {
+            let Some(item) = items.get(position).and_then(|index| batch.items.get(*index)) else {
                 continue;
             };
             self.take(&batch, item, ctx);
@@ -112,12 +109,7 @@ impl Thread {
         let turn_id = item.turn_id.clone();
         let active = self.state.active_turn().map(|turn| turn.id.clone());
         let turn = turn_id.clone().or(active);
-        let title = self
-            .state
-            .record
-            .title
-            .as_ref()
-            .map(|title| title.text.clone());
+        let title = self.state.record.title.as_ref().map(|title| title.text.clone());
         let project_id = self.state.record.project_id.clone();
         let id = self.id.clone();
         let context = EventContext {
@@ -128,14 +120,7 @@ impl Thread {
             received_at: &batch.received_at,
         };
         let mut bodies = std::mem::take(&mut self.frames);
-        frames::first(
-            &mut bodies,
-            context,
-            Signal::Notification,
-            method,
-            params,
-            None,
-        );
+        frames::first(&mut bodies, context, Signal::Notification, method, params, None);
         self.frames = bodies;
         self.apply(method, turn_id.as_deref(), params, now_ms);
         frames::last(&mut self.frames, context, method, params);
@@ -151,20 +136,14 @@ impl Thread {
     ) {
         // Only the methods below are looked into; deltas are passed on unread.
         let body = || -> Value {
-            params
-                .and_then(|raw| serde_json::from_str(raw.get()).ok())
-                .unwrap_or(Value::Null)
+            params.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null)
         };
         match method {
             "turn/completed" | "turn/failed" => {
                 let body = body();
                 let turn = body.get("turn").unwrap_or(&Value::Null);
                 let word = turn.get("status").and_then(Value::as_str);
-                let word = if method == "turn/failed" {
-                    Some("failed")
-                } else {
-                    word
-                };
+                let word = if method == "turn/failed" { Some("failed") } else { word };
                 let error = turn.get("error").or_else(|| body.get("error")).cloned();
                 let Some(turn_id) = turn_id else { return };
                 let status = TurnStatus::of_ended(word);
@@ -189,28 +168,20 @@ impl Thread {
             "thread/name/updated" => {
                 let body = body();
                 let name = body.get("threadName").or_else(|| body.get("name"));
-                let writes = self
-                    .state
-                    .named(name.and_then(Value::as_str), false, now_ms);
+                let writes = self.state.named(name.and_then(Value::as_str), false, now_ms);
                 self.note(writes);
             }
             "thread/started" => {
                 if let Some(thread) = body().get("thread") {
                     self.state.record.adopt(thread);
-                    self.note(Writes {
-                        thread: true,
-                        ..Writes::default()
-                    });
+                    self.note(Writes { thread: true, ..Writes::default() });
                 }
             }
             "thread/archived" | "thread/unarchived" => {
                 let archived = method == "thread/archived";
                 if self.state.record.archived != archived {
                     self.state.record.archived = archived;
-                    self.note(Writes {
-                        thread: true,
-                        ..Writes::default()
-                    });
+                    self.note(Writes { thread: true, ..Writes::default() });
                     self.session_updated(if archived { "archived" } else { "unarchived" });
                 }
             }
@@ -236,24 +207,14 @@ impl Thread {
         method: &str,
         params: Option<&RawValue>,
     ) {
-        let value: Value = params
-            .and_then(|raw| serde_json::from_str(raw.get()).ok())
-            .unwrap_or(Value::Null);
+        let value: Value =
+            params.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null);
         let active = self.state.active_turn().map(|turn| turn.id.clone());
         let turn_id = item.turn_id.clone().or(active);
-        let context = EventContext {
-            turn_id: turn_id.as_deref(),
-            ..self.context(&batch.received_at)
-        };
+        let context =
+            EventContext { turn_id: turn_id.as_deref(), ..self.context(&batch.received_at) };
         let mut shown = Vec::new();
-        frames::first(
-            &mut shown,
-            context,
-            Signal::Request,
-            method,
-            params,
-            Some(rpc_id),
-        );
+        frames::first(&mut shown, context, Signal::Request, method, params, Some(rpc_id));
         let kind = RequestKind::of_method(method).filter(|kind| {
             let names_tool = value.get("tool").and_then(Value::as_str);
             *kind != RequestKind::ToolCall || names_tool.is_some_and(|tool| !tool.trim().is_empty())
@@ -262,14 +223,7 @@ impl Thread {
             let payload = json!({ "method": method, "id": rpc_id, "params": value });
             let audience = Audience::Thread(self.id.clone());
             let durability = Durability::Recorded;
-            frames::push(
-                &mut shown,
-                "server_request",
-                audience,
-                None,
-                durability,
-                &payload,
-            );
+            frames::push(&mut shown, "server_request", audience, None, durability, &payload);
             self.frames.extend(shown);
             self.shared.app_server.respond_later(
                 batch.incarnation,
@@ -278,10 +232,7 @@ impl Thread {
             );
             return;
         };
-        let call_id = value
-            .get("callId")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
+        let call_id = value.get("callId").and_then(Value::as_str).map(str::to_owned);
         let record = RequestRecord {
             version: REQUEST_RECORD_VERSION,
             id: RequestId::from_random(rand::random()),
@@ -305,27 +256,16 @@ impl Thread {
         };
         let (event, payload) = match kind.family() {
             RequestFamily::Approval => ("approval", json!(transcript::approval(&record))),
-            RequestFamily::ToolInput => (
-                "tool_user_input_requested",
-                json!(transcript::tool_input(&record)),
-            ),
+            RequestFamily::ToolInput => {
+                ("tool_user_input_requested", json!(transcript::tool_input(&record)))
+            }
             RequestFamily::ToolCall => {
                 ("tool_call_requested", json!(transcript::tool_call(&record)))
             }
         };
         let audience = Audience::Thread(self.id.clone());
-        frames::push(
-            &mut shown,
-            event,
-            audience,
-            None,
-            Durability::DurableFirst,
-            &payload,
-        );
-        self.note(Writes {
-            thread: true,
-            ..Writes::default()
-        });
+        frames::push(&mut shown, event, audience, None, Durability::DurableFirst, &payload);
+        self.note(Writes { thread: true, ..Writes::default() });
         self.note_request(&record);
         self.durable.get_or_insert_default().frames.extend(shown);
         self.when_durable(Box::new(move |thread, ctx, stored| match stored {
@@ -353,20 +293,15 @@ impl Thread {
 
     /// A request changed, and the change is on the disk.
     pub(super) fn request_changed(&mut self, record: RequestRecord) {
-        let was_pending = self
-            .requests
-            .get(&record.id)
-            .is_some_and(|live| live.record.status() == "pending");
+        let was_pending =
+            self.requests.get(&record.id).is_some_and(|live| live.record.status() == "pending");
         let status = record.status();
         if was_pending && status != "pending" {
             let family = record.kind.family();
             let decision = record.decision().filter(|_| status == "resolved");
             let mut payload = json!({ "status": status });
-            let id_name = if family == RequestFamily::Approval {
-                "approvalId"
-            } else {
-                "requestId"
-            };
+            let id_name =
+                if family == RequestFamily::Approval { "approvalId" } else { "requestId" };
             payload[id_name] = json!(record.id);
             match (family, decision) {
                 (RequestFamily::ToolCall, decision) => {

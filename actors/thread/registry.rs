@@ -132,16 +132,12 @@ pub(super) fn load(
     incarnation: Option<Incarnation>,
 ) -> Result<Loaded, StoreError> {
     let mark = store.get(&keys::open(id))?;
-    let mark: Value = mark
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or(Value::Null);
+    let mark: Value =
+        mark.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null);
     let same_boot = mark.get("boot").and_then(Value::as_str) == Some(boot);
     let same_child = mark.get("incarnation").and_then(Value::as_u64) == incarnation.map(|i| i.0);
     let alive = same_boot && same_child && incarnation.is_some();
-    Ok(Loaded {
-        stored: read_thread(store, id)?,
-        alive,
-    })
+    Ok(Loaded { stored: read_thread(store, id)?, alive })
 }
 
 impl ThreadRegistry {
@@ -167,11 +163,7 @@ impl ThreadRegistry {
 
     fn enter(&mut self, id: ThreadId, thread: Thread) -> Addr<Thread> {
         let address = thread.start();
-        let entry = Entry {
-            address: address.clone(),
-            activity: "idle",
-            unfinished: 0,
-        };
+        let entry = Entry { address: address.clone(), activity: "idle", unfinished: 0 };
         self.threads.insert(id, entry);
         address
     }
@@ -213,10 +205,7 @@ impl ThreadRegistry {
         let work = async move {
             store
                 .read(move |store| {
-                    let marks = store.scan(&Scan {
-                        prefix: keys::opens(),
-                        limit: usize::MAX,
-                    })?;
+                    let marks = store.scan(&Scan { prefix: keys::opens(), limit: usize::MAX })?;
                     let ids = marks.into_iter().filter_map(|(key, _)| {
                         let id = key.strip_prefix(keys::opens().as_slice())?;
                         ThreadId::parse(std::str::from_utf8(id).ok()?).ok()
@@ -266,21 +255,15 @@ impl Handler<ToThread> for ThreadRegistry {
         let boot = Arc::clone(&self.shared.boot);
         let incarnation = self.living_incarnation();
         let id = thread_id.clone();
-        let work = async move {
-            store
-                .read(move |store| load(store, &id, &boot, incarnation))
-                .await
-        };
+        let work =
+            async move { store.read(move |store| load(store, &id, &boot, incarnation)).await };
         Box::pin(work.into_actor(self).map(move |loaded, registry, _| {
             // Another message may have started it in the meantime.
             if let Some(address) = registry.living(&thread_id) {
                 return Self::hand_on(&address, command);
             }
             match loaded {
-                Ok(Loaded {
-                    stored: Some(stored),
-                    alive,
-                }) => {
+                Ok(Loaded { stored: Some(stored), alive }) => {
                     let address = registry.start_stored(stored, alive);
                     Self::hand_on(&address, command);
                 }
@@ -297,12 +280,7 @@ impl Handler<DecideRequest> for ThreadRegistry {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, message: DecideRequest, _: &mut Self::Context) -> Self::Result {
-        let DecideRequest {
-            id,
-            input,
-            by,
-            reply,
-        } = message;
+        let DecideRequest { id, input, by, reply } = message;
         let store = self.shared.store.clone();
         let wanted = id.clone();
         let work = async move { store.read(move |store| read_request(store, &wanted)).await };
@@ -311,12 +289,7 @@ impl Handler<DecideRequest> for ThreadRegistry {
             match record {
                 Ok(Some(record)) if record.kind.family() == family => {
                     let thread_id = record.thread_id.clone();
-                    let command = Command::Decide {
-                        record: Box::new(record),
-                        input,
-                        by,
-                        reply,
-                    };
+                    let command = Command::Decide { record: Box::new(record), input, by, reply };
                     let message = ToThread { thread_id, command };
                     ctx.notify(message);
                 }
@@ -344,10 +317,7 @@ impl Handler<List> for ThreadRegistry {
                     (b.updated_at, b.created_at, &b.id).cmp(&(a.updated_at, a.created_at, &a.id))
                 });
                 view::page(&records, &query, |id| {
-                    registry
-                        .threads
-                        .get(id)
-                        .map_or("idle", |entry| entry.activity)
+                    registry.threads.get(id).map_or("idle", |entry| entry.activity)
                 })
             });
             reply.send(page).ok();
@@ -416,19 +386,14 @@ impl Handler<Observe> for ThreadRegistry {
             .iter()
             .take(SHOWN_THREADS)
             .map(|(id, entry)| {
-                let look = entry
-                    .address
-                    .send(Observe)
-                    .timeout(Duration::from_millis(300));
+                let look = entry.address.send(Observe).timeout(Duration::from_millis(300));
                 let id = id.to_string();
                 async move { (id, look.await.unwrap_or(Value::Null)) }
             })
             .collect();
         Box::pin(async move {
-            let threads: serde_json::Map<String, Value> = futures_util::future::join_all(looks)
-                .await
-                .into_iter()
-                .collect();
+            let threads: serde_json::Map<String, Value> =
+                futures_util::future::join_all(looks).await.into_iter().collect();
             json!({ "alive": alive, "panics": panics, "creating": creating, "threads": threads })
         })
     }

@@ -47,10 +47,7 @@ impl ThreadRegistry {
     ) -> Result<(), (Reply<SessionCreated>, SessionError)> {
         let config = &self.shared.config;
         let controls = config.defaults.patched(&body.patch());
-        let cwd = body
-            .cwd
-            .as_deref()
-            .map_or_else(|| config.default_cwd.clone(), |cwd| cwd.into());
+        let cwd = body.cwd.as_deref().map_or_else(|| config.default_cwd.clone(), |cwd| cwd.into());
         if let Err(error) = config.cage.check(&cwd, controls.filesystem_sandbox) {
             let failure = Failure::new(ErrorCode::UnsafeWorkspace, error.to_string());
             return Err((reply, failure.into()));
@@ -59,10 +56,7 @@ impl ThreadRegistry {
             return Err((reply, failure.into()));
         }
         let Some(up) = &self.runtime else {
-            return Err((
-                reply,
-                CallFailure::Unavailable.failure("thread/start").into(),
-            ));
+            return Err((reply, CallFailure::Unavailable.failure("thread/start").into()));
         };
         let dynamic_tools = body
             .dynamic_tools
@@ -95,16 +89,8 @@ impl ThreadRegistry {
         if let Err(error) = self.shared.app_server.start_call(call) {
             return Err((reply, error.failure("thread/start").into()));
         }
-        let warnings = Cage::warning(controls.filesystem_sandbox)
-            .into_iter()
-            .collect();
-        let pending = PendingCreate {
-            controls,
-            cwd,
-            dynamic_tools,
-            warnings,
-            reply,
-        };
+        let warnings = Cage::warning(controls.filesystem_sandbox).into_iter().collect();
+        let pending = PendingCreate { controls, cwd, dynamic_tools, warnings, reply };
         self.creating.insert(token, pending);
         Ok(())
     }
@@ -115,13 +101,7 @@ impl ThreadRegistry {
         let Some(pending) = self.creating.remove(&token) else {
             return;
         };
-        let PendingCreate {
-            controls,
-            cwd,
-            dynamic_tools,
-            warnings,
-            reply,
-        } = pending;
+        let PendingCreate { controls, cwd, dynamic_tools, warnings, reply } = pending;
         let result = match clone_outcome(outcome) {
             Ok(result) => result,
             Err(error) => return answer(reply, Err(error.failure("thread/start").into())),
@@ -129,10 +109,7 @@ impl ThreadRegistry {
         let id = result.pointer("/thread/id").and_then(Value::as_str);
         let Some(id) = id.and_then(|id| ThreadId::parse(id).ok()) else {
             let message = "The Codex runtime started a thread without a usable id.";
-            return answer(
-                reply,
-                Err(SessionError::failed(ErrorCode::CodexError, message)),
-            );
+            return answer(reply, Err(SessionError::failed(ErrorCode::CodexError, message)));
         };
         let version = self.runtime.as_ref().and_then(|up| up.profile.version);
         if let Err(difference) = controls.check_echo(version, &result) {
@@ -140,17 +117,11 @@ impl ThreadRegistry {
                 "The Codex runtime did not take the session's controls: {difference}. \
                  The session was not created."
             );
-            return answer(
-                reply,
-                Err(SessionError::failed(ErrorCode::CodexError, message)),
-            );
+            return answer(reply, Err(SessionError::failed(ErrorCode::CodexError, message)));
         }
         let now = clock::now_ms().div_euclid(1000);
         let field = |name: &str| {
-            result
-                .pointer(&format!("/thread/{name}"))
-                .and_then(Value::as_i64)
-                .unwrap_or(now)
+            result.pointer(&format!("/thread/{name}")).and_then(Value::as_i64).unwrap_or(now)
         };
         let mut record = ThreadRecord {
             version: THREAD_RECORD_VERSION,
@@ -175,11 +146,7 @@ impl ThreadRegistry {
             Some(address) => address,
             None => self.start_fresh(record),
         };
-        let command = Command::Created {
-            result,
-            warnings,
-            reply,
-        };
+        let command = Command::Created { result, warnings, reply };
         if let Err(error) = address.try_send(command) {
             let (SendError::Full(command) | SendError::Closed(command)) = error;
             command.refuse(SessionError::failed(
@@ -204,12 +171,7 @@ impl ThreadRegistry {
             version: THREAD_RECORD_VERSION,
             id: id.clone(),
             title: None,
-            cwd: self
-                .shared
-                .config
-                .default_cwd
-                .to_string_lossy()
-                .into_owned(),
+            cwd: self.shared.config.default_cwd.to_string_lossy().into_owned(),
             controls: self.shared.config.defaults.clone(),
             dynamic_tools: None,
             materialized: true,
@@ -231,10 +193,7 @@ fn check_cwd(cwd: &Path) -> Result<(), Failure> {
     }
     Err(Failure::new(
         ErrorCode::InvalidRequest,
-        format!(
-            "The working directory {} is not a folder on this machine.",
-            cwd.display()
-        ),
+        format!("The working directory {} is not a folder on this machine.", cwd.display()),
     ))
 }
 

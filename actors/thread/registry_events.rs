@@ -52,24 +52,14 @@ impl ThreadRegistry {
     fn announce_runtime(&self, payload: &serde_json::Value) {
         let mut bodies = Vec::new();
         let (audience, durability) = (Audience::Everyone, Durability::Recorded);
-        frames::push(
-            &mut bodies,
-            "runtime_state",
-            audience,
-            None,
-            durability,
-            payload,
-        );
+        frames::push(&mut bodies, "runtime_state", audience, None, durability, payload);
         self.publish(bodies);
     }
 
     /// Tells every living thread, and waits until each has settled it.
     fn tell_all(&mut self, changed: &RuntimeChanged) -> ResponseActFuture<Self, ()> {
-        let told: Vec<_> = self
-            .threads
-            .values()
-            .map(|entry| entry.address.send(changed.clone()))
-            .collect();
+        let told: Vec<_> =
+            self.threads.values().map(|entry| entry.address.send(changed.clone())).collect();
         let work = async move {
             // A thread that panics over it is rebuilt from the store, where it settles.
             join_all(told).await;
@@ -114,31 +104,28 @@ impl ThreadRegistry {
                 })
                 .await
         };
-        Box::pin(
-            work.into_actor(self)
-                .then(move |loaded, registry: &mut Self, _| {
-                    match loaded {
-                        Ok(loaded) => {
-                            for (id, loaded) in loaded {
-                                if registry.living(&id).is_some() {
-                                    continue;
-                                }
-                                match loaded.stored {
-                                    Some(stored) => registry.start_stored(stored, loaded.alive),
-                                    None => {
-                                        let record = registry.unknown_record(&id);
-                                        registry.start_fresh(record)
-                                    }
-                                };
+        Box::pin(work.into_actor(self).then(move |loaded, registry: &mut Self, _| {
+            match loaded {
+                Ok(loaded) => {
+                    for (id, loaded) in loaded {
+                        if registry.living(&id).is_some() {
+                            continue;
+                        }
+                        match loaded.stored {
+                            Some(stored) => registry.start_stored(stored, loaded.alive),
+                            None => {
+                                let record = registry.unknown_record(&id);
+                                registry.start_fresh(record)
                             }
-                        }
-                        Err(error) => {
-                            tracing::error!(%error, "threads cannot be read from the store")
-                        }
+                        };
                     }
-                    registry.deliver(&batch, shares)
-                }),
-        )
+                }
+                Err(error) => {
+                    tracing::error!(%error, "threads cannot be read from the store")
+                }
+            }
+            registry.deliver(&batch, shares)
+        }))
     }
 
     /// Hands each thread its share. Only a thread that is far behind is waited for: nobody else
@@ -156,18 +143,13 @@ impl ThreadRegistry {
             };
             entry.unfinished += 1;
             let behind = entry.unfinished >= WINDOW;
-            let deliver = Deliver {
-                batch: Arc::clone(batch),
-                items: items.clone(),
-            };
+            let deliver = Deliver { batch: Arc::clone(batch), items: items.clone() };
             let delivered = entry.address.send(deliver);
             let address = entry.address.clone();
             let batch = Arc::clone(batch);
-            let finish = delivered
-                .into_actor(self)
-                .map(move |result, registry: &mut Self, _| {
-                    registry.finished(&id, &address, result.is_ok(), &batch, &items);
-                });
+            let finish = delivered.into_actor(self).map(move |result, registry: &mut Self, _| {
+                registry.finished(&id, &address, result.is_ok(), &batch, &items);
+            });
             waits.push((behind, finish));
         }
         let (held, free): (Vec<_>, Vec<_>) = waits.into_iter().partition(|(behind, _)| *behind);
@@ -211,11 +193,7 @@ impl ThreadRegistry {
         // message rebuilds the thread from the store.
         self.panics += 1;
         tracing::error!(thread = %id, items = items.len(), "a thread's actor panicked; rebuilding");
-        if self
-            .threads
-            .get(id)
-            .is_some_and(|entry| entry.address == *address)
-        {
+        if self.threads.get(id).is_some_and(|entry| entry.address == *address) {
             self.threads.remove(id);
         }
         self.publish_raw(batch, items);
@@ -244,33 +222,17 @@ impl ThreadRegistry {
             }
             InboundKind::Request { id, method, params } => {
                 let params = params.as_deref();
-                frames::first(
-                    &mut bodies,
-                    context,
-                    Signal::Request,
-                    method,
-                    params,
-                    Some(id),
-                );
+                frames::first(&mut bodies, context, Signal::Request, method, params, Some(id));
                 let payload = json!({ "method": method, "id": id, "params": params });
                 let audience = match &item.thread_id {
                     Some(thread_id) => Audience::Thread(thread_id.clone()),
                     None => Audience::Unfiltered,
                 };
                 let durability = Durability::Recorded;
-                frames::push(
-                    &mut bodies,
-                    "server_request",
-                    audience,
-                    None,
-                    durability,
-                    &payload,
-                );
+                frames::push(&mut bodies, "server_request", audience, None, durability, &payload);
                 let error = unknown_request(method);
                 let id = id.clone();
-                self.shared
-                    .app_server
-                    .respond_later(batch.incarnation, id, Err(error));
+                self.shared.app_server.respond_later(batch.incarnation, id, Err(error));
             }
             InboundKind::Unreadable { what } => {
                 let payload = json!({ "what": what, "receivedAt": batch.received_at });

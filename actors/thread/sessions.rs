@@ -29,13 +29,7 @@ impl Deleted {
     /// A session that was deleted now.
     pub(super) fn now(session_id: cm_core::ids::ThreadId, title: Option<String>) -> Self {
         let deleted_at = clock::now_iso();
-        Self {
-            status: "deleted",
-            session_id,
-            title,
-            message: DELETED_MESSAGE,
-            deleted_at,
-        }
+        Self { status: "deleted", session_id, title, message: DELETED_MESSAGE, deleted_at }
     }
 }
 
@@ -50,11 +44,7 @@ impl Thread {
     ) {
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         let params = json!({ "threadId": self.id, "name": FIRST_NAME });
-        let pending = Pending::FirstName {
-            warnings,
-            result,
-            reply,
-        };
+        let pending = Pending::FirstName { warnings, result, reply };
         self.call("thread/name/set", params, pending, ctx);
     }
 
@@ -67,25 +57,15 @@ impl Thread {
     ) {
         let writes = self.state.named(Some(FIRST_NAME), false, clock::now_ms());
         self.note(writes);
-        self.note(Writes {
-            thread: true,
-            ..Writes::default()
-        });
+        self.note(Writes { thread: true, ..Writes::default() });
         let session = self.summary();
-        let thread = result
-            .get("thread")
-            .cloned()
-            .unwrap_or_else(|| self.state.record.thread.clone());
+        let thread =
+            result.get("thread").cloned().unwrap_or_else(|| self.state.record.thread.clone());
         self.when_durable(Box::new(move |actor, _, stored| {
             if stored.is_ok() {
                 actor.session_updated("created");
             }
-            let created = SessionCreated {
-                status: None,
-                session,
-                thread,
-                warnings,
-            };
+            let created = SessionCreated { status: None, session, thread, warnings };
             answer(reply, stored.map(|()| created).map_err(SessionError::from));
         }));
     }
@@ -126,12 +106,7 @@ impl Thread {
         if let Some(tools) = tools {
             params["dynamicTools"] = tools;
         }
-        self.call(
-            "thread/resume",
-            params,
-            Pending::Resume { then, controls },
-            ctx,
-        );
+        self.call("thread/resume", params, Pending::Resume { then, controls }, ctx);
     }
 
     pub(super) fn resumed(
@@ -156,28 +131,17 @@ impl Thread {
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         if let Some(thread) = result.get("thread") {
             self.state.record.adopt(thread);
-            self.note(Writes {
-                thread: true,
-                ..Writes::default()
-            });
+            self.note(Writes { thread: true, ..Writes::default() });
         }
         match then {
-            AfterResume::Send {
-                body,
-                warnings,
-                reply,
-            } => {
+            AfterResume::Send { body, warnings, reply } => {
                 self.start_turn(body, controls, warnings, reply, ctx);
             }
             AfterResume::Answer { reply } => {
                 let session = self.summary();
                 let thread = result.get("thread").cloned().unwrap_or(Value::Null);
-                let created = SessionCreated {
-                    status: None,
-                    session,
-                    thread,
-                    warnings: Vec::new(),
-                };
+                let created =
+                    SessionCreated { status: None, session, thread, warnings: Vec::new() };
                 answer(reply, Ok(created));
             }
         }
@@ -194,10 +158,7 @@ impl Thread {
         }
         if let Some(tools) = &dynamic_tools {
             self.state.record.dynamic_tools = Some(tools.clone());
-            self.note(Writes {
-                thread: true,
-                ..Writes::default()
-            });
+            self.note(Writes { thread: true, ..Writes::default() });
         }
         let controls = self.state.record.controls.clone();
         self.resume(controls, dynamic_tools, AfterResume::Answer { reply }, ctx);
@@ -210,12 +171,7 @@ impl Thread {
         ctx: &mut Context<Self>,
     ) {
         let params = json!({ "threadId": self.id, "name": title });
-        self.call(
-            "thread/name/set",
-            params,
-            Pending::Rename { title, reply },
-            ctx,
-        );
+        self.call("thread/name/set", params, Pending::Rename { title, reply }, ctx);
     }
 
     /// The title is the manager's own: it is kept whether the runtime took it or not.
@@ -259,10 +215,7 @@ impl Thread {
         self.loaded = None;
         let news = !self.state.record.archived;
         self.state.record.archived = true;
-        self.note(Writes {
-            thread: true,
-            ..Writes::default()
-        });
+        self.note(Writes { thread: true, ..Writes::default() });
         self.when_durable(Box::new(move |thread, _, stored| {
             if stored.is_ok() && news {
                 thread.session_updated("archived");
@@ -282,12 +235,7 @@ impl Thread {
             return answer(reply, Ok(created));
         }
         let params = json!({ "threadId": self.id });
-        self.call(
-            "thread/unarchive",
-            params,
-            Pending::Unarchive { reply },
-            ctx,
-        );
+        self.call("thread/unarchive", params, Pending::Unarchive { reply }, ctx);
     }
 
     pub(super) fn unarchived(
@@ -298,10 +246,7 @@ impl Thread {
         let result = match outcome {
             Ok(result) => result,
             Err(error) => {
-                return answer(
-                    reply,
-                    Err(Self::describe(&error, "thread/unarchive").into()),
-                );
+                return answer(reply, Err(Self::describe(&error, "thread/unarchive").into()));
             }
         };
         let news = self.state.record.archived;
@@ -309,10 +254,7 @@ impl Thread {
         if let Some(thread) = result.get("thread") {
             self.state.record.adopt(thread);
         }
-        self.note(Writes {
-            thread: true,
-            ..Writes::default()
-        });
+        self.note(Writes { thread: true, ..Writes::default() });
         let created = SessionCreated {
             status: Some("ok".to_owned()),
             session: self.summary(),
@@ -329,11 +271,8 @@ impl Thread {
 
     pub(super) fn delete(&mut self, reply: Reply<Deleted>, ctx: &mut Context<Self>) {
         // Versions without a delete keep the thread in their archive; the manager forgets it.
-        let method = if self.child_has("thread/delete") {
-            "thread/delete"
-        } else {
-            "thread/archive"
-        };
+        let method =
+            if self.child_has("thread/delete") { "thread/delete" } else { "thread/archive" };
         let params = json!({ "threadId": self.id });
         self.call(method, params, Pending::Delete { reply }, ctx);
     }
@@ -360,24 +299,19 @@ impl Thread {
             store.commit(batch).await
         };
         let work = pending.then(|(), thread, _| work.into_actor(thread));
-        ctx.wait(
-            work.map(move |result, thread: &mut Self, ctx| match result {
-                Ok(()) => {
-                    thread.event("session_deleted", true, &body);
-                    thread
-                        .shared
-                        .journal
-                        .publish(std::mem::take(&mut thread.frames));
-                    let told = thread.shared.registry.tell(ThreadDeleted(body.clone()));
-                    if let Err(error) = told {
-                        tracing::error!(thread = %thread.id, %error, "the registry was not told");
-                    }
-                    answer(reply, Ok(body));
-                    ctx.stop();
+        ctx.wait(work.map(move |result, thread: &mut Self, ctx| match result {
+            Ok(()) => {
+                thread.event("session_deleted", true, &body);
+                thread.shared.journal.publish(std::mem::take(&mut thread.frames));
+                let told = thread.shared.registry.tell(ThreadDeleted(body.clone()));
+                if let Err(error) = told {
+                    tracing::error!(thread = %thread.id, %error, "the registry was not told");
                 }
-                Err(error) => answer(reply, Err(error.into())),
-            }),
-        );
+                answer(reply, Ok(body));
+                ctx.stop();
+            }
+            Err(error) => answer(reply, Err(error.into())),
+        }));
     }
 
     pub(super) fn list_requests(
@@ -401,9 +335,7 @@ impl Thread {
         let store = self.shared.store.clone();
         let id = self.id.clone();
         let work = async move {
-            let all = store
-                .read(move |store| read_thread_requests(store, &id))
-                .await;
+            let all = store.read(move |store| read_thread_requests(store, &id)).await;
             let all = all.map(|all| all.into_iter().filter(of_family).collect());
             answer(reply, all.map_err(SessionError::from));
         };
@@ -432,19 +364,9 @@ impl Thread {
             RequestState::Expired { reason, at, .. } => Refusal::Expired { reason, at },
             RequestState::Pending => {
                 let message = "The request is being prepared; try again.";
-                return answer(
-                    reply,
-                    Err(SessionError::failed(ErrorCode::Overloaded, message)),
-                );
+                return answer(reply, Err(SessionError::failed(ErrorCode::Overloaded, message)));
             }
         };
-        answer(
-            reply,
-            Err(SessionError::Refused {
-                id,
-                thread_id: self.id.clone(),
-                refusal,
-            }),
-        );
+        answer(reply, Err(SessionError::Refused { id, thread_id: self.id.clone(), refusal }));
     }
 }

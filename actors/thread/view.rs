@@ -78,14 +78,10 @@ fn thread(record: &ThreadRecord, transcript: &Transcript) -> Value {
 /// turn's last row.
 fn rows(transcript: &Transcript) -> Vec<TranscriptEntry> {
     let turn_of = |id: &str| transcript.turns.iter().find(|turn| turn.id == id);
-    let items = transcript
-        .items
-        .iter()
-        .map(|item| (item.ordinal, item_row(item, turn_of(&item.turn_id))));
-    let requests = transcript
-        .requests
-        .iter()
-        .map(|request| (request.ordinal, request_row(request)));
+    let items =
+        transcript.items.iter().map(|item| (item.ordinal, item_row(item, turn_of(&item.turn_id))));
+    let requests =
+        transcript.requests.iter().map(|request| (request.ordinal, request_row(request)));
     let mut rows: Vec<(u64, TranscriptEntry)> = items.chain(requests).collect();
     rows.sort_by_key(|(ordinal, _)| *ordinal);
     let mut rows: Vec<TranscriptEntry> = rows.into_iter().map(|(_, row)| row).collect();
@@ -106,12 +102,8 @@ pub(super) fn page(
     query: &ListQuery,
     activity: impl Fn(&ThreadId) -> &'static str,
 ) -> Result<SessionList, SessionError> {
-    let bad_cursor = || {
-        SessionError::failed(
-            ErrorCode::InvalidRequest,
-            "The cursor is not one of this list's.",
-        )
-    };
+    let bad_cursor =
+        || SessionError::failed(ErrorCode::InvalidRequest, "The cursor is not one of this list's.");
     let after = match query.cursor.as_deref() {
         None => None,
         Some(cursor) => {
@@ -135,10 +127,7 @@ pub(super) fn page(
     let shown = rest.get(..query.limit.min(rest.len())).unwrap_or_default();
     let last = shown.last().filter(|_| rest.len() > shown.len());
     Ok(SessionList {
-        data: shown
-            .iter()
-            .map(|record| summary(record, activity(&record.id)))
-            .collect(),
+        data: shown.iter().map(|record| summary(record, activity(&record.id))).collect(),
         next_cursor: last.map(|record| format!("{}|{}", record.updated_at, record.id)),
         archived: query.archived,
     })

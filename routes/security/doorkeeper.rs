@@ -39,20 +39,15 @@ impl Actor for Doorkeeper {
 }
 
 fn secret() -> String {
-    rand::random::<[u8; 32]>()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn remember(remembered: &mut HashMap<String, Instant>, life: Duration) -> String {
     let now = Instant::now();
     remembered.retain(|_, until| *until > now);
     if remembered.len() >= MAX_REMEMBERED
-        && let Some(oldest) = remembered
-            .iter()
-            .min_by_key(|(_, until)| **until)
-            .map(|(key, _)| key.clone())
+        && let Some(oldest) =
+            remembered.iter().min_by_key(|(_, until)| **until).map(|(key, _)| key.clone())
     {
         remembered.remove(&oldest);
     }
@@ -98,9 +93,7 @@ impl Handler<RedeemTicket> for Doorkeeper {
     type Result = bool;
 
     fn handle(&mut self, ticket: RedeemTicket, _: &mut Self::Context) -> Self::Result {
-        self.tickets
-            .remove(&ticket.0)
-            .is_some_and(|until| until > Instant::now())
+        self.tickets.remove(&ticket.0).is_some_and(|until| until > Instant::now())
     }
 }
 
@@ -116,9 +109,7 @@ impl Handler<CheckSession> for Doorkeeper {
     type Result = bool;
 
     fn handle(&mut self, session: CheckSession, _: &mut Self::Context) -> Self::Result {
-        self.sessions
-            .get(&session.0)
-            .is_some_and(|until| *until > Instant::now())
+        self.sessions.get(&session.0).is_some_and(|until| *until > Instant::now())
     }
 }
 
@@ -131,19 +122,12 @@ impl Handler<CloseSession> for Doorkeeper {
 }
 
 fn unavailable(error: MailboxError) -> ApiError {
-    ApiError::new(
-        ErrorCode::ShuttingDown,
-        format!("The server is stopping ({error})."),
-    )
+    ApiError::new(ErrorCode::ShuttingDown, format!("The server is stopping ({error})."))
 }
 
 /// `POST /api/stream/tickets`
 pub(crate) async fn issue_ticket(api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
-    let ticket = api
-        .doorkeeper
-        .send(IssueTicket)
-        .await
-        .map_err(unavailable)?;
+    let ticket = api.doorkeeper.send(IssueTicket).await.map_err(unavailable)?;
     Ok(HttpResponse::Ok().json(json!({
         "status": "ok",
         "ticket": ticket,
@@ -166,16 +150,9 @@ pub(crate) async fn log_in(
 ) -> Result<HttpResponse, ApiError> {
     let body: LogIn = RawBody::read(&request, payload).await?.required()?;
     if !policy.accepts_token(body.token.trim()) {
-        return Err(ApiError::new(
-            ErrorCode::Unauthorized,
-            "The token is wrong.",
-        ));
+        return Err(ApiError::new(ErrorCode::Unauthorized, "The token is wrong."));
     }
-    let value = api
-        .doorkeeper
-        .send(OpenSession)
-        .await
-        .map_err(unavailable)?;
+    let value = api.doorkeeper.send(OpenSession).await.map_err(unavailable)?;
     let mut response = HttpResponse::Ok().json(json!({ "status": "ok" }));
     let cookie = cookie(value);
     if let Err(error) = response.add_cookie(&cookie) {
@@ -191,10 +168,7 @@ pub(crate) async fn log_out(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     if let Some(cookie) = request.cookie(COOKIE) {
-        api.doorkeeper
-            .send(CloseSession(cookie.value().to_owned()))
-            .await
-            .map_err(unavailable)?;
+        api.doorkeeper.send(CloseSession(cookie.value().to_owned())).await.map_err(unavailable)?;
     }
     let mut response = HttpResponse::Ok().json(json!({ "status": "ok" }));
     if let Err(error) = response.add_removal_cookie(&cookie(String::new())) {

@@ -46,22 +46,15 @@ pub async fn gate(
                 code = %error,
                 "refused"
             );
-            request
-                .into_response(error.error_response())
-                .map_into_boxed_body()
+            request.into_response(error.error_response()).map_into_boxed_body()
         }
         None => next.call(request).await?.map_into_boxed_body(),
     };
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    response
-        .headers_mut()
-        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let body = response
-        .response_mut()
-        .extensions_mut()
-        .remove::<ErrorBody>();
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let body = response.response_mut().extensions_mut().remove::<ErrorBody>();
     let Some(mut body) = body else {
         return Ok(response);
     };
@@ -75,16 +68,10 @@ pub async fn gate(
 
 async fn check(request: &ServiceRequest) -> Result<(), ApiError> {
     let Some(policy) = request.app_data::<web::Data<AccessPolicy>>() else {
-        return Err(ApiError::new(
-            ErrorCode::Internal,
-            "The server has no access policy.",
-        ));
+        return Err(ApiError::new(ErrorCode::Internal, "The server has no access policy."));
     };
     let header = |name: &HeaderName| {
-        request
-            .headers()
-            .get(name)
-            .map(|value| value.to_str().unwrap_or_default())
+        request.headers().get(name).map(|value| value.to_str().unwrap_or_default())
     };
     // HTTP/1.0 may come without a Host; then nothing can have been rebound to a name.
     let host = header(&HOST).unwrap_or_default();
@@ -117,51 +104,29 @@ async fn check(request: &ServiceRequest) -> Result<(), ApiError> {
 }
 
 async fn has_token(request: &ServiceRequest, policy: &AccessPolicy, upgrade: bool) -> bool {
-    let header = |name: &str| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let bearer = header(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
     let given = [header(TOKEN_HEADER), bearer];
-    if given
-        .into_iter()
-        .flatten()
-        .any(|token| policy.accepts_token(token.trim()))
-    {
+    if given.into_iter().flatten().any(|token| policy.accepts_token(token.trim())) {
         return true;
     }
     let Some(api) = request.app_data::<web::Data<Api>>() else {
         return false;
     };
     if let Some(cookie) = request.cookie(COOKIE)
-        && api
-            .doorkeeper
-            .send(CheckSession(cookie.value().to_owned()))
-            .await
-            .unwrap_or(false)
+        && api.doorkeeper.send(CheckSession(cookie.value().to_owned())).await.unwrap_or(false)
     {
         return true;
     }
     let ticket = upgrade.then(|| ticket_of(request.query_string())).flatten();
     match ticket {
-        Some(ticket) => api
-            .doorkeeper
-            .send(RedeemTicket(ticket))
-            .await
-            .unwrap_or(false),
+        Some(ticket) => api.doorkeeper.send(RedeemTicket(ticket)).await.unwrap_or(false),
         None => false,
     }
 }
 
 /// A one-time ticket may stand in a URL: it is worthless once it was seen.
 fn ticket_of(query: &str) -> Option<String> {
-    let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
-        .ok()?
-        .into_inner();
-    pairs
-        .into_iter()
-        .find(|(name, _)| name == "ticket")
-        .map(|(_, ticket)| ticket)
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(query).ok()?.into_inner();
+    pairs.into_iter().find(|(name, _)| name == "ticket").map(|(_, ticket)| ticket)
 }

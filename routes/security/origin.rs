@@ -40,11 +40,7 @@ impl AccessPolicy {
             .into_iter()
             .map(|origin| origin.trim_end_matches('/').to_ascii_lowercase())
             .collect();
-        Self {
-            hosts: vec![host],
-            origins,
-            token,
-        }
+        Self { hosts: vec![host], origins, token }
     }
 
     /// Whether requests need a token.
@@ -100,22 +96,11 @@ mod tests {
 
     #[test]
     fn only_our_own_names_are_hosts() {
-        for host in [
-            "127.0.0.1:3001",
-            "localhost",
-            "[::1]:3001",
-            "192.168.1.5:1",
-            "LOCALHOST:9",
-        ] {
+        for host in ["127.0.0.1:3001", "localhost", "[::1]:3001", "192.168.1.5:1", "LOCALHOST:9"] {
             assert!(policy().accepts_host(host), "{host}");
         }
-        let foreign = [
-            "evil.example:3001",
-            "127.0.0.1.evil.example",
-            "",
-            "localhost.evil",
-            "192.168.1.50",
-        ];
+        let foreign =
+            ["evil.example:3001", "127.0.0.1.evil.example", "", "localhost.evil", "192.168.1.50"];
         for host in foreign {
             assert!(!policy().accepts_host(host), "{host}");
         }

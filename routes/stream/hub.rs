@@ -77,11 +77,7 @@ impl Hub {
         settings: HubSettings,
     ) -> (HubHandle, Addr<Self>) {
         let shared = Rc::new(HubShared::default());
-        let hub = Self {
-            journal,
-            settings,
-            shared: Rc::clone(&shared),
-        };
+        let hub = Self { journal, settings, shared: Rc::clone(&shared) };
         let address = Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
             hub
@@ -101,10 +97,7 @@ impl Hub {
                 tokio::time::sleep(ATTACH_AGAIN).await;
             }
         };
-        ctx.spawn(
-            work.into_actor(self)
-                .map(|attached, hub, ctx| hub.attached(attached, ctx)),
-        );
+        ctx.spawn(work.into_actor(self).map(|attached, hub, ctx| hub.attached(attached, ctx)));
     }
 
     fn attached(&mut self, attached: Attached, ctx: &mut Context<Self>) {
@@ -169,10 +162,7 @@ impl Hub {
     fn check(&self) {
         let now = Instant::now();
         for subscriber in self.shared.subscribers.borrow().values() {
-            if subscriber
-                .outlet
-                .borrow()
-                .is_stuck(now, self.settings.patience)
+            if subscriber.outlet.borrow().is_stuck(now, self.settings.patience)
                 && let Some(connection) = &subscriber.connection
             {
                 tracing::warn!("evicting a subscriber that does not read");
@@ -211,10 +201,7 @@ impl Handler<CloseAll> for Hub {
     fn handle(&mut self, _: CloseAll, _: &mut Self::Context) {
         *self.shared.closing.borrow_mut() = true;
         for subscriber in self.shared.subscribers.borrow().values() {
-            subscriber
-                .outlet
-                .borrow_mut()
-                .close(close::GOING_AWAY, "shutting_down");
+            subscriber.outlet.borrow_mut().close(close::GOING_AWAY, "shutting_down");
         }
     }
 }
@@ -249,14 +236,8 @@ impl HubHandle {
         let mut next_id = self.shared.next_id.borrow_mut();
         *next_id += 1;
         let id = *next_id;
-        self.shared
-            .subscribers
-            .borrow_mut()
-            .insert(id, Subscriber { outlet, connection });
-        Subscription {
-            shared: Rc::clone(&self.shared),
-            id,
-        }
+        self.shared.subscribers.borrow_mut().insert(id, Subscriber { outlet, connection });
+        Subscription { shared: Rc::clone(&self.shared), id }
     }
 }
 

@@ -107,10 +107,7 @@ impl Outlet {
         if self.ended || self.closing {
             return Poll::Ready(None);
         }
-        let taken = self
-            .ring
-            .borrow()
-            .take(&mut self.cursor, self.filter.as_deref());
+        let taken = self.ring.borrow().take(&mut self.cursor, self.filter.as_deref());
         match taken {
             Taken::Bytes(bytes) => Poll::Ready(Some(bytes)),
             Taken::Nothing => {
@@ -141,10 +138,7 @@ pub(super) fn close_frame(code: u16, reason: &str) -> Bytes {
     /// FIN and the opcode of a close frame.
     const FIN_CLOSE: u8 = 0x88;
     // A control frame's payload is at most 125 bytes; our reasons are short words.
-    let reason = reason
-        .get(..reason.len().min(100))
-        .unwrap_or_default()
-        .as_bytes();
+    let reason = reason.get(..reason.len().min(100)).unwrap_or_default().as_bytes();
     let mut frame = Vec::with_capacity(reason.len() + 4);
     frame.push(FIN_CLOSE);
     frame.push(u8::try_from(reason.len() + 2).unwrap_or(2));

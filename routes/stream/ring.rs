@@ -41,13 +41,7 @@ impl Ring {
         capacity: usize,
     ) -> Self {
         let bytes = segments.iter().map(|segment| segment.bytes).sum();
-        Self {
-            segments: segments.into(),
-            bytes,
-            capacity,
-            epoch,
-            head,
-        }
+        Self { segments: segments.into(), bytes, capacity, epoch, head }
     }
 
     /// Adds a segment. Answers `false`, and adds nothing, when something before it is missing.
@@ -81,16 +75,11 @@ impl Ring {
         if *cursor >= self.head {
             return Taken::Nothing;
         }
-        let reaches = self
-            .segments
-            .front()
-            .is_some_and(|oldest| oldest.follows <= *cursor);
+        let reaches = self.segments.front().is_some_and(|oldest| oldest.follows <= *cursor);
         if !reaches {
             return Taken::Gap;
         }
-        let first = self
-            .segments
-            .partition_point(|segment| segment.last() <= *cursor);
+        let first = self.segments.partition_point(|segment| segment.last() <= *cursor);
         let mut piece = BytesMut::new();
         for segment in self.segments.iter().skip(first) {
             for frame in &segment.frames {
@@ -112,11 +101,7 @@ impl Ring {
                 *cursor = frame.seq;
             }
         }
-        if piece.is_empty() {
-            Taken::Nothing
-        } else {
-            Taken::Bytes(piece.freeze())
-        }
+        if piece.is_empty() { Taken::Nothing } else { Taken::Bytes(piece.freeze()) }
     }
 }
 
@@ -144,11 +129,7 @@ mod tests {
             })
             .collect();
         let bytes = frames.iter().map(|frame| frame.websocket.len()).sum();
-        Arc::new(Segment {
-            follows: Seq(follows),
-            frames,
-            bytes,
-        })
+        Arc::new(Segment { follows: Seq(follows), frames, bytes })
     }
 
     fn ring(capacity: usize) -> Ring {
@@ -161,16 +142,12 @@ mod tests {
         assert!(ring.push(segment(10, &["a", "b"], 4)));
         assert!(ring.push(segment(12, &["a"], 4)));
         let mut cursor = Seq(10);
-        let Taken::Bytes(bytes) = ring.take(&mut cursor, None) else {
-            panic!()
-        };
+        let Taken::Bytes(bytes) = ring.take(&mut cursor, None) else { panic!() };
         assert_eq!(bytes.iter().filter(|byte| **byte == 0x81).count(), 3);
         assert_eq!(cursor, Seq(13));
         assert_eq!(ring.take(&mut cursor, None), Taken::Nothing);
         let mut filtered = Seq(10);
-        let Taken::Bytes(bytes) = ring.take(&mut filtered, Some("b")) else {
-            panic!()
-        };
+        let Taken::Bytes(bytes) = ring.take(&mut filtered, Some("b")) else { panic!() };
         assert_eq!(bytes.iter().filter(|byte| **byte == 0x81).count(), 1);
         assert_eq!(filtered, Seq(13), "frames of others are passed over");
     }
@@ -190,10 +167,7 @@ mod tests {
         let mut ring = ring(1 << 20);
         assert!(ring.push(segment(10, &["a"], 4)));
         assert!(!ring.push(segment(12, &["a"], 4)));
-        assert!(
-            ring.push(segment(10, &["a"], 4)),
-            "a repeated one is not news"
-        );
+        assert!(ring.push(segment(10, &["a"], 4)), "a repeated one is not news");
         assert_eq!(ring.head, Seq(11));
     }
 
@@ -208,10 +182,7 @@ mod tests {
             sizes.push(bytes.len());
         }
         assert_eq!(cursor, Seq(111));
-        assert!(
-            sizes.iter().rev().skip(1).all(|size| *size <= WRITE_BYTES),
-            "{sizes:?}"
-        );
+        assert!(sizes.iter().rev().skip(1).all(|size| *size <= WRITE_BYTES), "{sizes:?}");
         assert!(sizes.last().is_some_and(|size| *size > 200_000));
     }
 }

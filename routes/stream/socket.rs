@@ -50,19 +50,12 @@ pub(crate) async fn connect(
     outlet.borrow_mut().control(text(&ready));
     let connection = request.conn_data::<Connection>().cloned();
     let subscription = hub.0.subscribe(Rc::clone(&outlet), connection);
-    let commands = Commands {
-        payload,
-        codec: Codec::new().max_size(MAX_COMMAND),
-        buffer: BytesMut::new(),
-    };
+    let commands =
+        Commands { payload, codec: Codec::new().max_size(MAX_COMMAND), buffer: BytesMut::new() };
     let shared = Rc::clone(&outlet);
     Socket::create(|ctx| {
         ctx.add_stream(commands);
-        Socket {
-            outlet: shared,
-            fragments: BytesMut::new(),
-            _subscription: subscription,
-        }
+        Socket { outlet: shared, fragments: BytesMut::new(), _subscription: subscription }
     });
     Ok(response.streaming(OutletBody(outlet)))
 }
@@ -73,13 +66,8 @@ pub struct HubCell(pub HubHandle);
 
 /// The filter of a connection's query: one non-empty `threadId`; a repeated one is no filter.
 fn filter_of(query: &str) -> Option<String> {
-    let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
-        .ok()?
-        .into_inner();
-    let mut named = pairs
-        .into_iter()
-        .filter(|(name, _)| name == "threadId")
-        .map(|(_, id)| id);
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(query).ok()?.into_inner();
+    let mut named = pairs.into_iter().filter(|(name, _)| name == "threadId").map(|(_, id)| id);
     let first = named.next().filter(|id| !id.is_empty())?;
     named.next().is_none().then_some(first)
 }

@@ -72,11 +72,9 @@ pub(crate) fn execute(
 ) -> Result<(), Failure> {
     match &arguments.action {
         ApprovalAction::List { session } => list(session.as_deref(), api, console),
-        ApprovalAction::Decide {
-            approval,
-            decision,
-            scope,
-        } => decide(approval, *decision, *scope, api, console),
+        ApprovalAction::Decide { approval, decision, scope } => {
+            decide(approval, *decision, *scope, api, console)
+        }
     }
 }
 
@@ -100,10 +98,7 @@ fn list(session: Option<&str>, api: &Api, console: &mut Console) -> Result<(), F
             ]
         })
         .collect();
-    console.out(
-        &table(&["ID", "SESSION", "KIND", "SUMMARY"], &rows),
-        Style::Plain,
-    )
+    console.out(&table(&["ID", "SESSION", "KIND", "SUMMARY"], &rows), Style::Plain)
 }
 
 fn decide(
@@ -115,10 +110,7 @@ fn decide(
 ) -> Result<(), Failure> {
     let id = resolve::request(approval, || {
         let approvals: Vec<Approval> = pending(api, None, KIND)?;
-        Ok(approvals
-            .into_iter()
-            .map(|approval| approval.approval_id)
-            .collect())
+        Ok(approvals.into_iter().map(|approval| approval.approval_id).collect())
     })?;
     let body = DecideApproval { decision, scope };
     let raw = api.post_value(&format!("/approvals/{id}/decision"), &body)?;

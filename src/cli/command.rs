@@ -124,32 +124,13 @@ mod tests {
     #[test]
     fn first_lines_are_imperative_without_a_full_stop() {
         fn check(command: &clap::Command) {
-            let about = command
-                .get_about()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            assert!(
-                !about.is_empty() && !about.ends_with('.'),
-                "{}: {about}",
-                command.get_name()
-            );
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty() && !about.ends_with('.'), "{}: {about}", command.get_name());
             // Long texts would turn every `--help` into a page of its own.
-            assert!(
-                !command
-                    .clone()
-                    .render_help()
-                    .to_string()
-                    .contains("see more")
-            );
+            assert!(!command.clone().render_help().to_string().contains("see more"));
             for argument in command.get_arguments() {
-                let help = argument
-                    .get_help()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                assert!(
-                    !help.is_empty() && !help.ends_with('.'),
-                    "{argument}: {help}"
-                );
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(!help.is_empty() && !help.ends_with('.'), "{argument}: {help}");
             }
             for sub in command.get_subcommands() {
                 check(sub);
@@ -163,20 +144,8 @@ mod tests {
     #[test]
     fn options_may_stand_before_or_behind_the_action() {
         for line in [
-            [
-                "codex-manager",
-                "sessions",
-                "--server",
-                "http://h:1",
-                "list",
-            ],
-            [
-                "codex-manager",
-                "sessions",
-                "list",
-                "--server",
-                "http://h:1",
-            ],
+            ["codex-manager", "sessions", "--server", "http://h:1", "list"],
+            ["codex-manager", "sessions", "list", "--server", "http://h:1"],
         ] {
             let program = Program::try_parse_from(line).unwrap();
             assert_eq!(program.command.options().server, "http://h:1");
@@ -189,15 +158,7 @@ mod tests {
             &["codex-manager", "run", "x", "--sandbox", "read-onyl"][..],
             &["codex-manager", "run", "x", "--yes", "--no"],
             &["codex-manager", "run"],
-            &[
-                "codex-manager",
-                "run",
-                "x",
-                "--cd",
-                ".",
-                "--session",
-                "latest",
-            ],
+            &["codex-manager", "run", "x", "--cd", ".", "--session", "latest"],
             &["codex-manager", "approvals", "decide", "a", "approve"],
             &["codex-manager", "sessions", "list", "--limit", "0"],
             &["codex-manager", "run", "x", "--timeout-ms", "0"],

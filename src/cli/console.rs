@@ -91,18 +91,8 @@ impl Console {
     /// Outputs of a test, without colours.
     #[cfg(test)]
     pub(crate) fn of_writers(out: Box<dyn Write>, err: Box<dyn Write>) -> Self {
-        let sink = |writer| Sink {
-            writer,
-            colour: false,
-            terminal: false,
-            mid_line: false,
-        };
-        Self {
-            out: sink(out),
-            err: sink(err),
-            quiet: false,
-            json: false,
-        }
+        let sink = |writer| Sink { writer, colour: false, terminal: false, mid_line: false };
+        Self { out: sink(out), err: sink(err), quiet: false, json: false }
     }
 
     /// Writes to standard output. The text is safe already.
@@ -126,11 +116,7 @@ impl Console {
 
     /// Ends an unfinished line of standard output.
     pub(crate) fn finish_out_line(&mut self) -> Result<(), Failure> {
-        if self.out.mid_line {
-            self.out("\n", Style::Plain)
-        } else {
-            Ok(())
-        }
+        if self.out.mid_line { self.out("\n", Style::Plain) } else { Ok(()) }
     }
 
     /// Whether notes are wanted.
@@ -200,10 +186,7 @@ impl Console {
         }
         self.finish_err_line();
         self.err("error: ", Style::Red);
-        self.err(
-            &format!("{}\n", visible(&failure.to_string())),
-            Style::Plain,
-        );
+        self.err(&format!("{}\n", visible(&failure.to_string())), Style::Plain);
         if let Some(detail) = failure.detail() {
             self.err(&format!("  {}\n", visible_line(&detail)), Style::Dim);
         }

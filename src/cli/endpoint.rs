@@ -26,9 +26,7 @@ impl Endpoint {
     pub(crate) fn parse(base: &str, prefix: &str) -> Result<Self, Failure> {
         let trimmed = base.trim();
         let uri: Uri = trimmed.parse().map_err(|error| {
-            Failure::Usage(format!(
-                "the server URL {trimmed:?} cannot be read: {error}"
-            ))
+            Failure::Usage(format!("the server URL {trimmed:?} cannot be read: {error}"))
         })?;
         match uri.scheme_str() {
             Some("http") => {}
@@ -55,25 +53,16 @@ impl Endpoint {
             ));
         }
         if uri.query().is_some() {
-            return Err(Failure::Usage(format!(
-                "the server URL {trimmed:?} holds a query"
-            )));
+            return Err(Failure::Usage(format!("the server URL {trimmed:?} holds a query")));
         }
-        let prefix = format!(
-            "{}/{}",
-            uri.path().trim_matches('/'),
-            prefix.trim().trim_matches('/')
-        );
+        let prefix =
+            format!("{}/{}", uri.path().trim_matches('/'), prefix.trim().trim_matches('/'));
         let prefix = prefix.trim_matches('/');
         Ok(Self {
             authority: authority.as_str().to_owned(),
             host: authority.host().trim_matches(['[', ']']).to_owned(),
             port: authority.port_u16().unwrap_or(80),
-            prefix: if prefix.is_empty() {
-                String::new()
-            } else {
-                format!("/{prefix}")
-            },
+            prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
         })
     }
 
@@ -114,18 +103,12 @@ mod tests {
     fn urls_are_put_together() {
         let endpoint = Endpoint::parse("http://127.0.0.1:3001/", "api/").unwrap();
         assert_eq!(endpoint.url("/health"), "http://127.0.0.1:3001/api/health");
-        assert_eq!(
-            endpoint.socket_url("/stream"),
-            "ws://127.0.0.1:3001/api/stream"
-        );
+        assert_eq!(endpoint.socket_url("/stream"), "ws://127.0.0.1:3001/api/stream");
         let below = Endpoint::parse("http://[::1]:8/manager/", "/api").unwrap();
         assert_eq!(below.url("/health"), "http://[::1]:8/manager/api/health");
         assert_eq!((below.host.as_str(), below.port), ("::1", 8));
         let bare = Endpoint::parse("http://host", "/").unwrap();
-        assert_eq!(
-            (bare.url("/health").as_str(), bare.port),
-            ("http://host/health", 80)
-        );
+        assert_eq!((bare.url("/health").as_str(), bare.port), ("http://host/health", 80));
     }
 
     #[test]

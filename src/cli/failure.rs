@@ -8,14 +8,8 @@ use cm_core::wire::ErrorBody;
 use serde_json::{Value, json};
 
 /// Codes with which decision routes say that somebody was faster.
-const DECIDED_CODES: [&str; 6] = [
-    "already_resolved",
-    "already_decided",
-    "expired",
-    "in_flight",
-    "conflict",
-    "not_eligible",
-];
+const DECIDED_CODES: [&str; 6] =
+    ["already_resolved", "already_decided", "expired", "in_flight", "conflict", "not_eligible"];
 
 /// An answer of the server that is not a success.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,10 +43,7 @@ impl Refusal {
     }
 
     fn known_code(&self) -> Option<ErrorCode> {
-        ErrorCode::ALL
-            .iter()
-            .copied()
-            .find(|code| code.as_str() == self.code())
+        ErrorCode::ALL.iter().copied().find(|code| code.as_str() == self.code())
     }
 
     /// Whether the request was decided by somebody else, or is over.
@@ -232,11 +223,7 @@ impl Failure {
                 Some(reason.clone())
             }
             Self::Refused(refusal) => refusal.body.request_id.as_ref().map(|id| {
-                format!(
-                    "code {}, status {}, request {id}",
-                    refusal.code(),
-                    refusal.status
-                )
+                format!("code {}, status {}, request {id}", refusal.code(), refusal.status)
             }),
             _ => None,
         }
@@ -308,42 +295,18 @@ mod tests {
     #[test]
     fn scripts_can_branch_on_the_exit_code() {
         for (status, body, code) in [
-            (
-                404,
-                json!({"status": "not_found", "sessionId": "x"}),
-                exit::NOT_FOUND,
-            ),
+            (404, json!({"status": "not_found", "sessionId": "x"}), exit::NOT_FOUND),
             (
                 409,
                 json!({"status": "error", "code": "invalid_state", "message": "m"}),
                 exit::CONFLICT,
             ),
             (423, json!({"status": "locked"}), exit::CONFLICT),
-            (
-                401,
-                json!({"status": "error", "code": "unauthorized"}),
-                exit::DENIED,
-            ),
-            (
-                503,
-                json!({"status": "error", "code": "runtime_unavailable"}),
-                exit::UNAVAILABLE,
-            ),
-            (
-                504,
-                json!({"status": "error", "code": "codex_timeout"}),
-                exit::TIMEOUT,
-            ),
-            (
-                404,
-                json!({"status": "not_found", "code": "already_decided"}),
-                exit::CONFLICT,
-            ),
-            (
-                409,
-                json!({"status": "reconciled", "code": "expired"}),
-                exit::CONFLICT,
-            ),
+            (401, json!({"status": "error", "code": "unauthorized"}), exit::DENIED),
+            (503, json!({"status": "error", "code": "runtime_unavailable"}), exit::UNAVAILABLE),
+            (504, json!({"status": "error", "code": "codex_timeout"}), exit::TIMEOUT),
+            (404, json!({"status": "not_found", "code": "already_decided"}), exit::CONFLICT),
+            (409, json!({"status": "reconciled", "code": "expired"}), exit::CONFLICT),
             (418, json!("teapot"), exit::FAILURE),
         ] {
             assert_eq!(refused(status, &body).exit_code(), code, "{status} {body}");
@@ -367,11 +330,7 @@ mod tests {
     #[test]
     fn only_what_passes_by_itself_is_tried_again() {
         assert!(
-            refused(
-                503,
-                &json!({"status": "error", "code": "runtime_unavailable"})
-            )
-            .is_passing()
+            refused(503, &json!({"status": "error", "code": "runtime_unavailable"})).is_passing()
         );
         assert!(!refused(504, &json!({"status": "error", "code": "codex_timeout"})).is_passing());
         assert!(!refused(409, &json!({"status": "error", "code": "thread_in_use"})).is_passing());

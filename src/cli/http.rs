@@ -36,12 +36,7 @@ impl Api {
             .timeout_global(Some(timeout))
             .user_agent(concat!("codex-manager-cli/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self {
-            agent: Agent::new_with_config(config),
-            endpoint,
-            token,
-            timeout,
-        }
+        Self { agent: Agent::new_with_config(config), endpoint, token, timeout }
     }
 
     /// The same client with another deadline.
@@ -132,10 +127,7 @@ impl Api {
 
     fn read(&self, route: &str, status: StatusCode, text: &str) -> Result<Value, Failure> {
         if status.is_client_error() || status.is_server_error() {
-            return Err(Failure::Refused(Box::new(Refusal::read(
-                status.as_u16(),
-                text,
-            ))));
+            return Err(Failure::Refused(Box::new(Refusal::read(status.as_u16(), text))));
         }
         if !status.is_success() {
             return Err(self.bad_answer(route, format!("status {status}")));
@@ -144,30 +136,21 @@ impl Api {
     }
 
     fn bad_answer(&self, route: &str, reason: String) -> Failure {
-        Failure::BadAnswer {
-            url: self.endpoint.url(route),
-            reason,
-        }
+        Failure::BadAnswer { url: self.endpoint.url(route), reason }
     }
 
     fn broken(&self, route: &str, error: ureq::Error) -> Failure {
-        let unreachable = |reason: String| Failure::Unreachable {
-            url: self.endpoint.base(),
-            reason,
-        };
+        let unreachable =
+            |reason: String| Failure::Unreachable { url: self.endpoint.base(), reason };
         match error {
             ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
                 unreachable("the connection was not accepted in time".to_owned())
             }
-            ureq::Error::Timeout(_) => Failure::TimedOut {
-                what: format!("the answer to {route}"),
-                limit: self.timeout,
-            },
+            ureq::Error::Timeout(_) => {
+                Failure::TimedOut { what: format!("the answer to {route}"), limit: self.timeout }
+            }
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Failure::TimedOut {
-                    what: format!("the answer to {route}"),
-                    limit: self.timeout,
-                }
+                Failure::TimedOut { what: format!("the answer to {route}"), limit: self.timeout }
             }
             ureq::Error::Io(error) => unreachable(error.to_string()),
             ureq::Error::BodyExceedsLimit(limit) => {

@@ -132,14 +132,9 @@ pub(crate) fn typed_message(words: &[String], stdin: impl Read) -> Result<TypedM
     let from_stdin = words == ["-"];
     let text = if from_stdin {
         let mut text = String::new();
-        stdin
-            .take(MAX_MESSAGE_BYTES + 1)
-            .read_to_string(&mut text)
-            .map_err(|error| {
-                Failure::Usage(format!(
-                    "the message cannot be read from standard input: {error}"
-                ))
-            })?;
+        stdin.take(MAX_MESSAGE_BYTES + 1).read_to_string(&mut text).map_err(|error| {
+            Failure::Usage(format!("the message cannot be read from standard input: {error}"))
+        })?;
         if text.len() as u64 > MAX_MESSAGE_BYTES {
             return Err(Failure::Usage(format!(
                 "the message is longer than {MAX_MESSAGE_BYTES} bytes"
@@ -224,10 +219,7 @@ fn judge(followed: &Followed) -> Result<(), Failure> {
         "interrupted" => "was interrupted".to_owned(),
         other => format!("ended as {other}"),
     };
-    Err(Failure::Turn {
-        status,
-        message: followed.end.error.clone(),
-    })
+    Err(Failure::Turn { status, message: followed.end.error.clone() })
 }
 
 fn result_line(

@@ -45,6 +45,5 @@ fn of_session<T: DeserializeOwned>(
     session: &ThreadId,
     kind: &str,
 ) -> Result<Vec<T>, Failure> {
-    api.get::<ListOf<T>>(&format!("/sessions/{session}/{kind}"))
-        .map(|list| list.data)
+    api.get::<ListOf<T>>(&format!("/sessions/{session}/{kind}")).map(|list| list.data)
 }

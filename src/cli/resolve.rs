@@ -31,10 +31,7 @@ pub(crate) fn all_sessions(api: &Api, archived: bool) -> Result<Vec<SessionSumma
         let page = session_page(api, archived, PAGE, cursor.as_deref())?;
         for session in page.data {
             // A session that was touched while the pages were read may stand on two of them.
-            if !sessions
-                .iter()
-                .any(|known| known.session_id == session.session_id)
-            {
+            if !sessions.iter().any(|known| known.session_id == session.session_id) {
                 sessions.push(session);
             }
         }
@@ -96,9 +93,7 @@ pub(crate) fn session(api: &Api, text: &str) -> Result<ThreadId, Failure> {
             if candidate.session_id == id {
                 return Ok(id);
             }
-            let known = matches
-                .iter()
-                .any(|known| known.session_id == candidate.session_id);
+            let known = matches.iter().any(|known| known.session_id == candidate.session_id);
             if !known && candidate.session_id.as_str().starts_with(text) {
                 matches.push(candidate);
             }
@@ -113,20 +108,15 @@ pub(crate) fn session(api: &Api, text: &str) -> Result<ThreadId, Failure> {
     match (first, matches.len()) {
         (Some(only), 1) => Ok(only),
         (Some(_), count) => {
-            let few: Vec<&str> = matches
-                .iter()
-                .take(5)
-                .map(|session| session.session_id.as_str())
-                .collect();
+            let few: Vec<&str> =
+                matches.iter().take(5).map(|session| session.session_id.as_str()).collect();
             Err(Failure::Ambiguous(format!(
                 "{count} sessions begin with {text:?}: {}{}",
                 few.join(", "),
                 if count > few.len() { ", …" } else { "" }
             )))
         }
-        (None, _) => Err(Failure::NotFound(format!(
-            "no session begins with {text:?}"
-        ))),
+        (None, _) => Err(Failure::NotFound(format!("no session begins with {text:?}"))),
     }
 }
 
@@ -155,8 +145,6 @@ pub(crate) fn request(
     match matches.len() {
         0 => Ok(id),
         1 => Ok(matches.remove(0)),
-        count => Err(Failure::Ambiguous(format!(
-            "{count} pending requests begin with {text:?}"
-        ))),
+        count => Err(Failure::Ambiguous(format!("{count} pending requests begin with {text:?}"))),
     }
 }

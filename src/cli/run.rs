@@ -84,15 +84,8 @@ pub(crate) fn execute(
 ) -> Result<(), Failure> {
     let message = typed_message(&arguments.text, std::io::stdin())?;
     let terminal = Terminal::of_process(message.from_stdin);
-    let RunHooks {
-        start_server,
-        interrupted,
-    } = hooks;
-    let started = if arguments.serve {
-        serve(&api, start_server)?
-    } else {
-        None
-    };
+    let RunHooks { start_server, interrupted } = hooks;
+    let started = if arguments.serve { serve(&api, start_server)? } else { None };
     let Some(server) = started else {
         return converse(arguments, message, &api, terminal, &interrupted, console);
     };
@@ -107,11 +100,7 @@ pub(crate) fn execute(
 
 fn own_server(arguments: &RunArgs, api: &Api, base_url: &str) -> Result<Api, Failure> {
     let endpoint = crate::endpoint::Endpoint::parse(base_url, &arguments.options.api_prefix)?;
-    Ok(Api::new(
-        endpoint,
-        api.token().map(str::to_owned),
-        api.timeout(),
-    ))
+    Ok(Api::new(endpoint, api.token().map(str::to_owned), api.timeout()))
 }
 
 /// Starts a server unless one answers already.
@@ -170,10 +159,7 @@ pub(crate) fn converse(
             let cwd = working_directory(arguments.cd.clone())?;
             let create = arguments.controls.create(Some(cwd));
             let session = create_session(&create, api, deadline, interrupted, console)?;
-            (
-                session,
-                ControlArgs::default().message(message.text, effort),
-            )
+            (session, ControlArgs::default().message(message.text, effort))
         }
     };
     let errand = Errand {
@@ -202,10 +188,7 @@ pub(crate) fn create_session(
         until,
         interrupted,
         |failure| {
-            console.note(
-                &format!("waiting: {}", one_line(&failure.to_string())),
-                Style::Dim,
-            );
+            console.note(&format!("waiting: {}", one_line(&failure.to_string())), Style::Dim);
         },
         || api.post("/sessions", body),
     )?;
@@ -233,9 +216,6 @@ pub(crate) fn working_directory(given: Option<PathBuf>) -> Result<String, Failur
         .map_err(|error| Failure::Usage(format!("the working directory is not known: {error}")))?;
     match path.to_str() {
         Some(text) => Ok(text.to_owned()),
-        None => Err(Failure::Usage(format!(
-            "the path {} is not UTF-8",
-            path.display()
-        ))),
+        None => Err(Failure::Usage(format!("the path {} is not UTF-8", path.display()))),
     }
 }

@@ -54,11 +54,10 @@ impl EventStream {
         let tcp = connect_tcp(api, deadline)?;
         let route = format!("/stream?threadId={}", query_value(session.as_str()));
         let unreachable = |reason: String| unreachable(api, reason);
-        let mut request = api
-            .endpoint()
-            .socket_url(&route)
-            .into_client_request()
-            .map_err(|error| Failure::Usage(format!("the server URL cannot be used: {error}")))?;
+        let mut request =
+            api.endpoint().socket_url(&route).into_client_request().map_err(|error| {
+                Failure::Usage(format!("the server URL cannot be used: {error}"))
+            })?;
         if let Some(token) = api.token() {
             let value = HeaderValue::from_str(&format!("Bearer {token}"))
                 .map_err(|_| Failure::Usage("the token cannot stand in a header".to_owned()))?;
@@ -78,11 +77,7 @@ impl EventStream {
                 HandshakeError::Failure(error) => unreachable(error.to_string()),
                 HandshakeError::Interrupted(_) => timed_out(api),
             })?;
-        let mut stream = Self {
-            socket,
-            last_heard: Instant::now(),
-            pinged: false,
-        };
+        let mut stream = Self { socket, last_heard: Instant::now(), pinged: false };
         stream.wait_until_ready(api, deadline)?;
         Ok(stream)
     }
@@ -131,9 +126,7 @@ impl EventStream {
     fn ping(&mut self) -> Result<(), String> {
         let command =
             serde_json::to_string(&StreamCommand::Ping).map_err(|error| error.to_string())?;
-        self.socket
-            .send(Message::text(command))
-            .map_err(|error| error.to_string())
+        self.socket.send(Message::text(command)).map_err(|error| error.to_string())
     }
 }
 
@@ -191,15 +184,9 @@ fn connect_tcp(api: &Api, deadline: Instant) -> Result<TcpStream, Failure> {
 }
 
 fn unreachable(api: &Api, reason: String) -> Failure {
-    Failure::Unreachable {
-        url: api.endpoint().base(),
-        reason,
-    }
+    Failure::Unreachable { url: api.endpoint().base(), reason }
 }
 
 fn timed_out(api: &Api) -> Failure {
-    Failure::TimedOut {
-        what: "subscribing to the event stream".to_owned(),
-        limit: api.timeout(),
-    }
+    Failure::TimedOut { what: "subscribing to the event stream".to_owned(), limit: api.timeout() }
 }

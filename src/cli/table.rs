@@ -8,35 +8,24 @@ const MIN_SHORT_ID: usize = 8;
 
 /// Rows under headings, in columns that are as wide as they must be. The last column is not cut.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let mut lines: Vec<Vec<String>> = vec![
-        headings
-            .iter()
-            .map(|heading| (*heading).to_owned())
-            .collect(),
-    ];
+    let mut lines: Vec<Vec<String>> =
+        vec![headings.iter().map(|heading| (*heading).to_owned()).collect()];
     for row in rows {
         let last = row.len().saturating_sub(1);
         lines.push(
             row.iter()
                 .enumerate()
-                .map(|(column, cell)| {
-                    if column == last {
-                        cell.clone()
-                    } else {
-                        cut(cell, MAX_CELL)
-                    }
-                })
+                .map(
+                    |(column, cell)| {
+                        if column == last { cell.clone() } else { cut(cell, MAX_CELL) }
+                    },
+                )
                 .collect(),
         );
     }
     let widths: Vec<usize> = (0..headings.len())
         .map(|column| {
-            lines
-                .iter()
-                .filter_map(|line| line.get(column))
-                .map(|c| width(c))
-                .max()
-                .unwrap_or(0)
+            lines.iter().filter_map(|line| line.get(column)).map(|c| width(c)).max().unwrap_or(0)
         })
         .collect();
     let mut text = String::new();
@@ -75,11 +64,7 @@ pub(crate) fn short_id_length<'a>(ids: impl Iterator<Item = &'a str>) -> usize {
     sorted
         .windows(2)
         .map(|pair| {
-            1 + pair[0]
-                .bytes()
-                .zip(pair[1].bytes())
-                .take_while(|(one, other)| one == other)
-                .count()
+            1 + pair[0].bytes().zip(pair[1].bytes()).take_while(|(one, other)| one == other).count()
         })
         .fold(MIN_SHORT_ID, usize::max)
 }
@@ -133,13 +118,7 @@ mod tests {
     #[test]
     fn ages_are_short() {
         assert_eq!(
-            [
-                age(100, 100),
-                age(100, 200),
-                age(160, 100),
-                age(7_300, 100),
-                age(200_000, 0)
-            ],
+            [age(100, 100), age(100, 200), age(160, 100), age(7_300, 100), age(200_000, 0)],
             ["0s", "0s", "1m", "2h", "2d"]
         );
     }

@@ -57,19 +57,13 @@ impl Terminal {
 
     /// Reads lines from a terminal, or from a pipe in tests.
     pub(crate) fn of_file(file: File) -> Self {
-        Self {
-            untouched: Some(file),
-            lines: None,
-        }
+        Self { untouched: Some(file), lines: None }
     }
 
     /// Reads lines from the given source.
     #[cfg(test)]
     fn of_reader(source: impl Read + Send + 'static) -> Self {
-        Self {
-            untouched: None,
-            lines: Some(listen(source)),
-        }
+        Self { untouched: None, lines: Some(listen(source)) }
     }
 
     /// Drops what was typed before a question was shown: it cannot be an answer to it.
@@ -132,10 +126,7 @@ fn read_lines(source: impl Read, lines: &SyncSender<String>) {
     let mut reader = BufReader::new(source);
     loop {
         let mut bytes = Vec::new();
-        match (&mut reader)
-            .take(MAX_LINE_BYTES)
-            .read_until(b'\n', &mut bytes)
-        {
+        match (&mut reader).take(MAX_LINE_BYTES).read_until(b'\n', &mut bytes) {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
@@ -143,10 +134,7 @@ fn read_lines(source: impl Read, lines: &SyncSender<String>) {
             return;
         }
         let line = String::from_utf8_lossy(&bytes);
-        if lines
-            .send(line.trim_end_matches(['\n', '\r']).to_owned())
-            .is_err()
-        {
+        if lines.send(line.trim_end_matches(['\n', '\r']).to_owned()).is_err() {
             return;
         }
     }
@@ -166,10 +154,7 @@ mod tests {
         let text = format!("y\r\n{long}\nlast");
         let mut terminal = Terminal::of_reader(io::Cursor::new(text.into_bytes()));
         assert_eq!(terminal.wait(LIMIT).as_deref(), Some("y"));
-        assert_eq!(
-            terminal.wait(LIMIT).map(|line| line.len()),
-            Some(MAX_LINE_BYTES as usize)
-        );
+        assert_eq!(terminal.wait(LIMIT).map(|line| line.len()), Some(MAX_LINE_BYTES as usize));
         assert_eq!(terminal.wait(LIMIT).as_deref(), Some("last"));
         assert_eq!(terminal.wait(LIMIT), None);
         assert_eq!(terminal.typed(), Typed::Closed);

@@ -86,10 +86,7 @@ fn list(session: Option<&str>, api: &Api, console: &mut Console) -> Result<(), F
             ]
         })
         .collect();
-    console.out(
-        &table(&["ID", "SESSION", "TOOL", "ARGUMENTS"], &rows),
-        Style::Plain,
-    )
+    console.out(&table(&["ID", "SESSION", "TOOL", "ARGUMENTS"], &rows), Style::Plain)
 }
 
 fn respond(
@@ -103,18 +100,11 @@ fn respond(
         let calls: Vec<ToolCall> = pending(api, None, KIND)?;
         Ok(calls.into_iter().map(|call| call.request_id).collect())
     })?;
-    let body = RespondToolCall {
-        success: Some(success),
-        text,
-        ..RespondToolCall::default()
-    };
+    let body = RespondToolCall { success: Some(success), text, ..RespondToolCall::default() };
     let raw = api.post_value(&format!("/tool-calls/{id}/response"), &body)?;
     if console.json {
         return console.out_json(&raw);
     }
-    console.note(
-        &format!("{}: {id}", if success { "answered" } else { "failed" }),
-        Style::Dim,
-    );
+    console.note(&format!("{}: {id}", if success { "answered" } else { "failed" }), Style::Dim);
     Ok(())
 }

@@ -71,11 +71,9 @@ pub(crate) fn execute(
 ) -> Result<(), Failure> {
     match &arguments.action {
         ToolInputAction::List { session } => list(session.as_deref(), api, console),
-        ToolInputAction::Decide {
-            request,
-            decision,
-            answer,
-        } => decide(request, *decision, answer, api, console),
+        ToolInputAction::Decide { request, decision, answer } => {
+            decide(request, *decision, answer, api, console)
+        }
     }
 }
 
@@ -116,11 +114,7 @@ fn decide(
         Ok(inputs.into_iter().map(|input| input.request_id).collect())
     })?;
     let answers = (decision == ApprovalDecision::Accept).then(|| collect_answers(given));
-    let body = DecideToolInput {
-        decision,
-        answers,
-        response: None,
-    };
+    let body = DecideToolInput { decision, answers, response: None };
     let raw = api.post_value(&format!("/tool-input/{id}/decision"), &body)?;
     if console.json {
         return console.out_json(&raw);
@@ -134,10 +128,7 @@ fn collect_answers(given: &[(String, String)]) -> BTreeMap<String, Value> {
     for (question, answer) in given {
         words.entry(question.clone()).or_default().push(answer);
     }
-    words
-        .into_iter()
-        .map(|(question, words)| (question, json!({"answers": words})))
-        .collect()
+    words.into_iter().map(|(question, words)| (question, json!({"answers": words}))).collect()
 }
 
 #[cfg(test)]
@@ -146,10 +137,8 @@ mod tests {
 
     #[test]
     fn several_answers_to_one_question_stay_together() {
-        let given: Vec<(String, String)> = ["a=1", "b=x=y", "a=2"]
-            .iter()
-            .map(|text| read_answer(text).unwrap())
-            .collect();
+        let given: Vec<(String, String)> =
+            ["a=1", "b=x=y", "a=2"].iter().map(|text| read_answer(text).unwrap()).collect();
         let answers = collect_answers(&given);
         assert_eq!(answers["a"], json!({"answers": ["1", "2"]}));
         assert_eq!(answers["b"], json!({"answers": ["x=y"]}));

@@ -90,14 +90,8 @@ mod tests {
 
     #[test]
     fn control_characters_are_shown() {
-        assert_eq!(
-            visible("a\x1b[2Jb\x07\u{9b}1m"),
-            "a\\u{1b}[2Jb\\u{7}\\u{9b}1m"
-        );
-        assert_eq!(
-            visible("one\r\ntwo\rthree\tfour\n"),
-            "one\ntwo\\rthree\tfour\n"
-        );
+        assert_eq!(visible("a\x1b[2Jb\x07\u{9b}1m"), "a\\u{1b}[2Jb\\u{7}\\u{9b}1m");
+        assert_eq!(visible("one\r\ntwo\rthree\tfour\n"), "one\ntwo\\rthree\tfour\n");
         assert_eq!(visible("safe\u{202e}gpj"), "safe\\u{202e}gpj");
         assert_eq!(visible_line("a\nb"), "a\\nb");
         assert_eq!(visible("größe 👨\u{200d}👩"), "größe 👨\u{200d}👩");

@@ -71,10 +71,7 @@ pub(super) fn build(values: &Values, surroundings: Surroundings) -> (Settings, V
 /// Whether an address or name is this machine and nobody else can reach it. A name other than
 /// `localhost` may point anywhere tomorrow, so it does not count.
 fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn server(
@@ -83,9 +80,7 @@ fn server(
     problems: &mut Vec<Problem>,
 ) -> ServerSettings {
     let host = values.text(&HOST).unwrap_or("127.0.0.1").to_owned();
-    let token_file = values
-        .text(&CODEX_MANAGER_TOKEN_FILE)
-        .map(|path| surroundings.absolute(path));
+    let token_file = values.text(&CODEX_MANAGER_TOKEN_FILE).map(|path| surroundings.absolute(path));
     let token = match token_file.as_deref().map(token::read_token) {
         None => None,
         Some(Ok(token)) => Some(token),
@@ -149,10 +144,7 @@ fn defaults(values: &Values) -> DefaultsSettings {
         network_access: word(values, &DEFAULT_NETWORK_ACCESS, NetworkAccess::Restricted),
         ..Controls::default()
     };
-    DefaultsSettings {
-        controls,
-        locked: values.switch(&SESSION_DEFAULTS_LOCKED),
-    }
+    DefaultsSettings { controls, locked: values.switch(&SESSION_DEFAULTS_LOCKED) }
 }
 
 fn log(values: &Values) -> LogSettings {
@@ -173,18 +165,12 @@ fn log(values: &Values) -> LogSettings {
 }
 
 fn runtime(values: &Values, surroundings: Surroundings, data_dir: &Path) -> RuntimeSettings {
-    let path = |variable| {
-        values
-            .text(variable)
-            .map(|path| surroundings.absolute(path))
-    };
+    let path = |variable| values.text(variable).map(|path| surroundings.absolute(path));
     // A bare name is looked up on PATH and stays as it is.
-    let codex_bin = values
-        .text(&CODEX_BIN)
-        .map(|program| match program.contains('/') {
-            true => surroundings.absolute(program).display().to_string(),
-            false => program.to_owned(),
-        });
+    let codex_bin = values.text(&CODEX_BIN).map(|program| match program.contains('/') {
+        true => surroundings.absolute(program).display().to_string(),
+        false => program.to_owned(),
+    });
     RuntimeSettings {
         choice: match values.text(&CODEX_MANAGER_RUNTIME) {
             Some("codex") => RuntimeChoice::Codex,
@@ -218,10 +204,7 @@ fn check_extensions(values: &Values, settings: &Settings, problems: &mut Vec<Pro
                  AGENT_EXTENSION_ALLOW_INSECURE_HEADER_MODE=true",
             );
         }
-        if values
-            .text(&later::AGENT_EXTENSION_RBAC_HEADER_SECRET)
-            .is_none()
-        {
+        if values.text(&later::AGENT_EXTENSION_RBAC_HEADER_SECRET).is_none() {
             complain(
                 "AGENT_EXTENSION_RBAC_MODE is `header`, which needs \
                  AGENT_EXTENSION_RBAC_HEADER_SECRET, or \
@@ -229,11 +212,7 @@ fn check_extensions(values: &Values, settings: &Settings, problems: &mut Vec<Pro
             );
         }
     }
-    if mode == Some("jwt")
-        && values
-            .text(&later::AGENT_EXTENSION_RBAC_JWT_SECRET)
-            .is_none()
-    {
+    if mode == Some("jwt") && values.text(&later::AGENT_EXTENSION_RBAC_JWT_SECRET).is_none() {
         complain("AGENT_EXTENSION_RBAC_MODE is `jwt`, which needs AGENT_EXTENSION_RBAC_JWT_SECRET");
     }
 }
@@ -247,10 +226,7 @@ fn size(values: &Values, variable: &Variable) -> usize {
 }
 
 fn word<T: std::str::FromStr>(values: &Values, variable: &Variable, otherwise: T) -> T {
-    values
-        .text(variable)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(otherwise)
+    values.text(variable).and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
 /// A value as it may be shown: secrets hidden, what is derived when unset worked out.
@@ -259,14 +235,8 @@ pub(super) fn shown(variable: &Variable, parsed: &Parsed, settings: &Settings) -
     let derived = [
         (DATA_DIR.name, settings.data_dir.display().to_string()),
         (CODEX_HOME.name, runtime.codex_home.display().to_string()),
-        (
-            CODEX_MANAGER_DEFAULT_CWD.name,
-            runtime.default_cwd.display().to_string(),
-        ),
-        (
-            CODEX_MANAGER_HTTP_WORKERS.name,
-            settings.server.http_workers.to_string(),
-        ),
+        (CODEX_MANAGER_DEFAULT_CWD.name, runtime.default_cwd.display().to_string()),
+        (CODEX_MANAGER_HTTP_WORKERS.name, settings.server.http_workers.to_string()),
     ];
     if let Some((_, value)) = derived.into_iter().find(|(name, _)| *name == variable.name) {
         return Some(value);

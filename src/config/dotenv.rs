@@ -47,17 +47,9 @@ pub(super) fn parse(text: &str) -> DotEnv {
             continue;
         }
         let value = value.trim_start_matches([' ', '\t']);
-        let Some(quote) = value
-            .chars()
-            .next()
-            .filter(|first| matches!(first, '"' | '\''))
-        else {
+        let Some(quote) = value.chars().next().filter(|first| matches!(first, '"' | '\'')) else {
             let value = unquoted(value).to_owned();
-            result.assignments.push(Assignment {
-                name: name.to_owned(),
-                value,
-                line,
-            });
+            result.assignments.push(Assignment { name: name.to_owned(), value, line });
             (rest, line) = (after, line + 1);
             continue;
         };
@@ -68,11 +60,7 @@ pub(super) fn parse(text: &str) -> DotEnv {
             result.unclosed = Some(line);
             return result;
         };
-        result.assignments.push(Assignment {
-            name: name.to_owned(),
-            value,
-            line,
-        });
+        result.assignments.push(Assignment { name: name.to_owned(), value, line });
         let behind = &quoted[consumed..];
         line += quoted[..consumed].matches('\n').count() + 1;
         rest = behind.split_once('\n').map_or("", |(_, after)| after);
@@ -82,9 +70,7 @@ pub(super) fn parse(text: &str) -> DotEnv {
 
 fn is_name(name: &str) -> bool {
     let mut letters = name.chars();
-    letters
-        .next()
-        .is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+    letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
         && letters.all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter))
 }
 
@@ -93,10 +79,7 @@ fn unquoted(value: &str) -> &str {
     if value.starts_with('#') {
         return "";
     }
-    let comment = [" #", "\t#"]
-        .iter()
-        .filter_map(|mark| value.find(mark))
-        .min();
+    let comment = [" #", "\t#"].iter().filter_map(|mark| value.find(mark)).min();
     value[..comment.unwrap_or(value.len())].trim()
 }
 
@@ -126,11 +109,7 @@ mod tests {
 
     fn pairs(text: &str) -> Vec<(String, String, usize)> {
         let parsed = parse(text);
-        parsed
-            .assignments
-            .into_iter()
-            .map(|one| (one.name, one.value, one.line))
-            .collect()
+        parsed.assignments.into_iter().map(|one| (one.name, one.value, one.line)).collect()
     }
 
     #[test]
@@ -148,9 +127,8 @@ mod tests {
             ("LONG", "first\nsecond", 9),
             ("LAST", "z", 11),
         ];
-        let expected: Vec<_> = expected
-            .map(|(name, value, line)| (name.to_owned(), value.to_owned(), line))
-            .into();
+        let expected: Vec<_> =
+            expected.map(|(name, value, line)| (name.to_owned(), value.to_owned(), line)).into();
         assert_eq!(pairs(text), expected);
     }
 

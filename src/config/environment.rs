@@ -31,19 +31,11 @@ pub(crate) fn child_environment(
     runtime: &ResolvedRuntime,
 ) -> Vec<(OsString, OsString)> {
     let inherited = settings.runtime.inherited.0.iter();
-    let mut environment: BTreeMap<OsString, OsString> = inherited
-        .filter(|(name, _)| !is_withheld(name))
-        .cloned()
-        .collect();
-    environment.insert(
-        "CODEX_HOME".into(),
-        settings.runtime.codex_home.clone().into_os_string(),
-    );
+    let mut environment: BTreeMap<OsString, OsString> =
+        inherited.filter(|(name, _)| !is_withheld(name)).cloned().collect();
+    environment.insert("CODEX_HOME".into(), settings.runtime.codex_home.clone().into_os_string());
     if let Some(tools) = &runtime.tools {
-        let path = environment
-            .get(OsStr::new("PATH"))
-            .cloned()
-            .unwrap_or_default();
+        let path = environment.get(OsStr::new("PATH")).cloned().unwrap_or_default();
         let directories = std::iter::once(tools.clone()).chain(std::env::split_paths(&path));
         // A directory with a colon in its name cannot stand in PATH; codex works without it.
         if let Ok(path) = std::env::join_paths(directories) {
@@ -55,6 +47,5 @@ pub(crate) fn child_environment(
 
 fn is_withheld(name: &OsStr) -> bool {
     // A name that is no text cannot be one of ours.
-    name.to_str()
-        .is_some_and(|name| name == "CODEX_HOME" || is_secret_name(name))
+    name.to_str().is_some_and(|name| name == "CODEX_HOME" || is_secret_name(name))
 }

@@ -20,11 +20,7 @@ pub(super) struct FileValues {
 
 /// Reads the text of the file at `path`.
 pub(super) fn parse(path: &Path, text: &str) -> FileValues {
-    let mut reader = Reader {
-        path,
-        text,
-        found: FileValues::default(),
-    };
+    let mut reader = Reader { path, text, found: FileValues::default() };
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let start = error.span().map_or(0, |span| span.start);
@@ -45,10 +41,7 @@ impl Reader<'_> {
     fn origin(&self, offset: usize) -> Origin {
         let before = &self.text.as_bytes()[..offset.min(self.text.len())];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Origin::File {
-            path: self.path.to_owned(),
-            line,
-        }
+        Origin::File { path: self.path.to_owned(), line }
     }
 
     fn problem(&mut self, offset: usize, message: String) {
@@ -101,10 +94,7 @@ fn unknown(key: &str) -> String {
 
 fn raw(value: &DeValue<'_>) -> Option<Raw> {
     if let DeValue::Array(items) = value {
-        let texts = items
-            .iter()
-            .map(|item| scalar(item.get_ref()))
-            .collect::<Option<_>>()?;
+        let texts = items.iter().map(|item| scalar(item.get_ref())).collect::<Option<_>>()?;
         return Some(Raw::List(texts));
     }
     scalar(value).map(Raw::Text)
@@ -164,21 +154,10 @@ mod tests {
             "{all}"
         );
         assert!(all.contains("c.toml:3: unknown name `server.prot`; did you mean `server.port`?"));
-        assert!(
-            all.contains("c.toml:4: `server.host` cannot be a value of type table"),
-            "{all}"
-        );
-        assert!(
-            all.contains("c.toml:5: unknown name `server.whatever`; `codex-manager"),
-            "{all}"
-        );
+        assert!(all.contains("c.toml:4: `server.host` cannot be a value of type table"), "{all}");
+        assert!(all.contains("c.toml:5: unknown name `server.whatever`; `codex-manager"), "{all}");
         assert!(all.contains("c.toml:7: not valid TOML"), "{all}");
-        assert!(
-            found
-                .values
-                .iter()
-                .any(|(variable, ..)| variable.name == "DATA_DIR")
-        );
+        assert!(found.values.iter().any(|(variable, ..)| variable.name == "DATA_DIR"));
     }
 
     #[test]

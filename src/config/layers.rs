@@ -61,17 +61,13 @@ pub(super) fn collect(sources: &Sources) -> Layers {
         match value.to_str() {
             Some(value) => layers.environment(name, value.to_owned(), origin, false),
             None if variable_named(name).is_some() => {
-                layers
-                    .problems
-                    .push(Problem::new(origin, "not valid UTF-8"));
+                layers.problems.push(Problem::new(origin, "not valid UTF-8"));
             }
             None => {}
         }
     }
     for (variable, flag, raw) in &sources.flags {
-        layers
-            .winners
-            .insert(variable.name, (raw.clone(), Origin::Flag(flag)));
+        layers.winners.insert(variable.name, (raw.clone(), Origin::Flag(flag)));
     }
     layers
 }
@@ -83,8 +79,7 @@ fn variable_named(name: &str) -> Option<&'static Variable> {
 impl Layers {
     fn environment(&mut self, name: &str, value: String, origin: Origin, from_dotenv: bool) {
         if let Some(variable) = variable_named(name) {
-            self.winners
-                .insert(variable.name, (Raw::Text(value), origin));
+            self.winners.insert(variable.name, (Raw::Text(value), origin));
             return;
         }
         if let Some(meant) = slip(name) {
@@ -105,28 +100,17 @@ impl Layers {
         self.dotenv_file = Some(path);
         let path = PathBuf::from(".env");
         for (line, reason) in parsed.skipped {
-            let origin = Origin::DotEnv {
-                path: path.clone(),
-                line,
-            };
-            self.warnings
-                .push(Problem::new(origin, format!("skipped: {reason}")));
+            let origin = Origin::DotEnv { path: path.clone(), line };
+            self.warnings.push(Problem::new(origin, format!("skipped: {reason}")));
         }
         if let Some(line) = parsed.unclosed {
-            let origin = Origin::DotEnv {
-                path: path.clone(),
-                line,
-            };
-            self.problems
-                .push(Problem::new(origin, "the quote is never closed"));
+            let origin = Origin::DotEnv { path: path.clone(), line };
+            self.problems.push(Problem::new(origin, "the quote is never closed"));
         }
         let assignments = parsed.assignments.into_iter();
         assignments
             .map(|one| {
-                let origin = Origin::DotEnv {
-                    path: path.clone(),
-                    line: one.line,
-                };
+                let origin = Origin::DotEnv { path: path.clone(), line: one.line };
                 (one.name, one.value, origin)
             })
             .collect()
@@ -146,10 +130,7 @@ impl Layers {
                 let folder = named("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
                 let personal = folder.or_else(home);
                 let personal = personal.map(|path| path.join("codex-manager/config.toml"));
-                [Some(PathBuf::from(FILE_NAME)), personal]
-                    .into_iter()
-                    .flatten()
-                    .collect()
+                [Some(PathBuf::from(FILE_NAME)), personal].into_iter().flatten().collect()
             }
         };
         for candidate in candidates {
@@ -157,9 +138,7 @@ impl Layers {
             let Some(text) = self.read(&path, explicit.is_some()) else {
                 continue;
             };
-            let shown = path
-                .strip_prefix(&sources.working_directory)
-                .unwrap_or(&path);
+            let shown = path.strip_prefix(&sources.working_directory).unwrap_or(&path);
             let found = file::parse(shown, &text);
             self.problems.extend(found.problems);
             for (variable, raw, origin) in found.values {
@@ -182,8 +161,7 @@ impl Layers {
             }
             Err(error) => format!("cannot be read: {error}"),
         };
-        self.problems
-            .push(Problem::new(Origin::WholeFile(path.to_owned()), message));
+        self.problems.push(Problem::new(Origin::WholeFile(path.to_owned()), message));
         None
     }
 }

@@ -42,16 +42,12 @@ impl Sources {
     /// A variable of the environment; an empty one counts as unset.
     pub(super) fn variable(&self, name: &str) -> Option<&OsStr> {
         let found = self.environment.iter().find(|(known, _)| known == name);
-        found
-            .map(|(_, value)| value.as_os_str())
-            .filter(|value| !value.is_empty())
+        found.map(|(_, value)| value.as_os_str()).filter(|value| !value.is_empty())
     }
 
     /// The user's home directory.
     pub(super) fn home(&self) -> Option<PathBuf> {
-        self.variable("HOME")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
+        self.variable("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
     }
 }
 
@@ -77,11 +73,7 @@ impl Loaded {
         let in_file = secrets().any(|one| matches!(one.origin, Origin::File { .. }));
         let in_dotenv = secrets().any(|one| matches!(one.origin, Origin::DotEnv { .. }));
         let files = [(in_file, &self.config_file), (in_dotenv, &self.dotenv_file)];
-        files
-            .into_iter()
-            .filter(|(holds, _)| *holds)
-            .filter_map(|(_, file)| file.clone())
-            .collect()
+        files.into_iter().filter(|(holds, _)| *holds).filter_map(|(_, file)| file.clone()).collect()
     }
 }
 
@@ -104,16 +96,12 @@ pub(super) struct Values {
 
 impl Values {
     fn parsed(&self, variable: &Variable) -> &Parsed {
-        self.parsed
-            .get(variable.name)
-            .map_or(&Parsed::Unset, |(parsed, _)| parsed)
+        self.parsed.get(variable.name).map_or(&Parsed::Unset, |(parsed, _)| parsed)
     }
 
     /// Where a value came from.
     pub(super) fn origin(&self, variable: &Variable) -> Origin {
-        self.parsed
-            .get(variable.name)
-            .map_or(Origin::Default, |(_, origin)| origin.clone())
+        self.parsed.get(variable.name).map_or(Origin::Default, |(_, origin)| origin.clone())
     }
 
     /// A number; 0 when unset.
@@ -158,8 +146,7 @@ pub(crate) fn load(sources: Sources) -> Result<Loaded, Problems> {
     for variable in every_variable() {
         let default = || {
             let raw = variable.default.map(|text| Raw::Text(text.to_owned()));
-            raw.and_then(|raw| parse(variable.kind, &raw).ok())
-                .unwrap_or(Parsed::Unset)
+            raw.and_then(|raw| parse(variable.kind, &raw).ok()).unwrap_or(Parsed::Unset)
         };
         let (parsed, origin) = match layers.winners.remove(variable.name) {
             None => (default(), Origin::Default),
@@ -211,8 +198,5 @@ fn refusal(variable: &Variable, raw: &Raw, origin: Origin, allowed: &str) -> Pro
         Origin::File { .. } => variable.key,
         _ => variable.name,
     };
-    Problem::new(
-        origin,
-        format!("{name} is `{written}`; it must be {allowed}"),
-    )
+    Problem::new(origin, format!("{name} is `{written}`; it must be {allowed}"))
 }

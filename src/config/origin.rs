@@ -56,10 +56,7 @@ pub(crate) struct Problem {
 impl Problem {
     /// Makes a problem.
     pub(crate) fn new(origin: Origin, message: impl Into<String>) -> Self {
-        Self {
-            origin,
-            message: message.into(),
-        }
+        Self { origin, message: message.into() }
     }
 }
 

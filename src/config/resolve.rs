@@ -72,9 +72,9 @@ pub(crate) fn resolve_runtime(settings: &Settings) -> Result<ResolvedRuntime, Fa
     match (find(runtime), explicit(runtime)) {
         (Ok(location), why) => Ok(codex(runtime, location, why)),
         (Err(error), Some(why)) => Err(not_found(runtime, &error, why)),
-        (Err(DiscoverError::NotFound), None) => embedded(format!(
-            "codex is not on PATH; `{INSTALL_CODEX}` installs it"
-        )),
+        (Err(DiscoverError::NotFound), None) => {
+            embedded(format!("codex is not on PATH; `{INSTALL_CODEX}` installs it"))
+        }
         (Err(error), None) => embedded(format!("found, but failed to {error}")),
     }
 }
@@ -113,14 +113,7 @@ fn codex(
         None => format!("codex is on PATH ({found})"),
     };
     let (program, tools) = (location.binary, location.tools);
-    ResolvedRuntime {
-        kind: RuntimeKind::Codex,
-        program,
-        args,
-        version,
-        tools,
-        why,
-    }
+    ResolvedRuntime { kind: RuntimeKind::Codex, program, args, version, tools, why }
 }
 
 /// Whether a login with the API key is kept off the disk. With a login on the disk, or one that is

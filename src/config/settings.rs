@@ -72,10 +72,7 @@ pub(crate) struct Inherited(pub(crate) Vec<(OsString, OsString)>);
 impl Inherited {
     /// The value of a variable.
     pub(crate) fn get(&self, name: &str) -> Option<&OsString> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value)
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 }
 

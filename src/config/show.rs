@@ -11,15 +11,9 @@ use super::variable::{Kind, Variable, every_variable};
 /// The configuration as a table for people; each value with its origin if wanted.
 pub(crate) fn show_text(loaded: &Loaded, with_origin: bool) -> String {
     let mut text = String::new();
-    let width = every_variable()
-        .map(|variable| variable.name.len())
-        .max()
-        .unwrap_or_default();
+    let width = every_variable().map(|variable| variable.name.len()).max().unwrap_or_default();
     for one in &loaded.effective {
-        let value = one
-            .shown
-            .as_deref()
-            .map_or_else(|| "(not set)".to_owned(), printable);
+        let value = one.shown.as_deref().map_or_else(|| "(not set)".to_owned(), printable);
         let mut notes = Vec::new();
         if with_origin {
             notes.push(one.origin.to_string());
@@ -96,11 +90,7 @@ pub(crate) fn example() -> String {
         let (table, _) = variable.key.split_once('.').unwrap_or((variable.key, ""));
         if table != section {
             section = table;
-            let later = if variable.is_not_used_yet() {
-                ": checked, not used yet"
-            } else {
-                ""
-            };
+            let later = if variable.is_not_used_yet() { ": checked, not used yet" } else { "" };
             // Writing to a String cannot fail.
             let _ = write!(text, "\n# ---- {table}{later}\n");
         }

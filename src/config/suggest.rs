@@ -23,11 +23,7 @@ fn distance(left: &str, right: &str) -> usize {
         let mut current = vec![row + 1];
         for (column, other) in right.iter().enumerate() {
             let replaced = previous[column] + usize::from(letter != *other);
-            current.push(
-                replaced
-                    .min(previous[column + 1] + 1)
-                    .min(current[column] + 1),
-            );
+            current.push(replaced.min(previous[column + 1] + 1).min(current[column] + 1));
         }
         previous = current;
     }

@@ -3,14 +3,8 @@
 
 use super::variable::{Kind, variables};
 
-const POSITIVE: Kind = Kind::Number {
-    min: 1,
-    max: u64::MAX,
-};
-const POSITIVE_MS: Kind = Kind::Millis {
-    min: 1,
-    max: u64::MAX,
-};
+const POSITIVE: Kind = Kind::Number { min: 1, max: u64::MAX };
+const POSITIVE_MS: Kind = Kind::Millis { min: 1, max: u64::MAX };
 
 variables! {
     ORCHESTRATOR_QUEUE_ENABLED "orchestrator.queue_enabled" Kind::Switch, Some("true"),

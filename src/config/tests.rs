@@ -52,11 +52,7 @@ impl Place {
 }
 
 fn origin(loaded: &Loaded, variable: &Variable) -> String {
-    let one = loaded
-        .effective
-        .iter()
-        .find(|one| one.variable.name == variable.name)
-        .unwrap();
+    let one = loaded.effective.iter().find(|one| one.variable.name == variable.name).unwrap();
     one.origin.to_string()
 }
 
@@ -72,27 +68,15 @@ fn flag(
 fn the_defaults_are_what_the_documents_say() {
     let place = Place::new();
     let settings = place.settings(&[]);
-    assert_eq!(
-        (settings.server.host.as_str(), settings.server.port),
-        ("127.0.0.1", 3001)
-    );
+    assert_eq!((settings.server.host.as_str(), settings.server.port), ("127.0.0.1", 3001));
     assert_eq!(settings.data_dir, place.path().join(".data"));
-    assert_eq!(
-        settings.runtime.codex_home,
-        place.path().join(".data/codex-home")
-    );
+    assert_eq!(settings.runtime.codex_home, place.path().join(".data/codex-home"));
     assert_eq!(settings.runtime.default_cwd, place.path());
     assert_eq!(settings.runtime.call_timeout, Duration::from_secs(120));
     assert_eq!(settings.runtime.initialize_timeout, Duration::from_secs(30));
     assert_eq!(settings.supervision, cm_core::restart::Policy::default());
-    assert_eq!(
-        settings.defaults.controls,
-        cm_core::controls::Controls::default()
-    );
-    assert_eq!(
-        (settings.limits.ring, settings.limits.max_body),
-        (64 << 20, 1 << 20)
-    );
+    assert_eq!(settings.defaults.controls, cm_core::controls::Controls::default());
+    assert_eq!((settings.limits.ring, settings.limits.max_body), (64 << 20, 1 << 20));
     assert_eq!(settings.limits.line_cap, cm_core::rpc::DEFAULT_LINE_CAP);
     assert_eq!(settings.log.level, LogLevel::Info);
     assert!((1..=8).contains(&settings.server.http_workers));
@@ -117,10 +101,7 @@ fn each_layer_wins_over_the_one_beneath_and_values_remember_theirs() {
     assert_eq!(loaded.settings.data_dir, place.path().join("from-dotenv"));
     assert_eq!(origin(&loaded, &HOST), "codex-manager.toml:2");
     assert_eq!(origin(&loaded, &PORT), "flag --port");
-    assert_eq!(
-        origin(&loaded, &LOG_LEVEL),
-        "environment variable LOG_LEVEL"
-    );
+    assert_eq!(origin(&loaded, &LOG_LEVEL), "environment variable LOG_LEVEL");
     assert_eq!(origin(&loaded, &DATA_DIR), ".env:3");
     assert_eq!(origin(&loaded, &LOG_FORMAT), "default");
 }
@@ -147,19 +128,13 @@ fn the_file_is_the_first_that_is_named_or_found() {
     assert_eq!(load(sources).unwrap().settings.server.port, 5);
     // One that is named must be there.
     let problems = place.problems(&[("CODEX_MANAGER_CONFIG", "missing.toml")]);
-    assert!(
-        problems[0].contains("missing.toml: cannot be read"),
-        "{problems:?}"
-    );
+    assert!(problems[0].contains("missing.toml: cannot be read"), "{problems:?}");
 }
 
 #[test]
 fn all_problems_are_reported_at_once_each_with_its_origin() {
     let place = Place::new();
-    place.file(
-        "codex-manager.toml",
-        "[server]\nprot = 1\n\n[log]\nformat = \"xml\"\n",
-    );
+    place.file("codex-manager.toml", "[server]\nprot = 1\n\n[log]\nformat = \"xml\"\n");
     place.file(".env", "DEFAULT_SANDBOX_MODE=none\nLOG_LEVEL=\n");
     let mut sources = place.sources(&[
         ("PORT", "70000"),
@@ -168,9 +143,7 @@ fn all_problems_are_reported_at_once_each_with_its_origin() {
         ("CODEX_MANAGER_RESTART_BACKOFF_MS", "60000"),
         ("AGENT_EXTENSION_RBAC_MODE", "jwt"),
     ]);
-    sources
-        .environment
-        .push(("CODEX_BIN".into(), OsString::from_vec(vec![0xff])));
+    sources.environment.push(("CODEX_BIN".into(), OsString::from_vec(vec![0xff])));
     sources.flags = vec![flag(&CODEX_MANAGER_RUNTIME, "--runtime", "best")];
     let Problems(problems) = load(sources).unwrap_err();
     let all = Problems(problems.clone()).to_string();
@@ -216,10 +189,7 @@ fn version_1_files_start_and_odd_lines_are_warnings() {
         ]
     );
     let shown = show_text(&loaded, true);
-    let line = shown
-        .lines()
-        .find(|line| line.starts_with("AGENT_EXTENSION_TRUST_MODE"))
-        .unwrap();
+    let line = shown.lines().find(|line| line.starts_with("AGENT_EXTENSION_TRUST_MODE")).unwrap();
     assert!(line.ends_with("enforced  (.env:7; not used yet)"), "{line}");
 }
 
@@ -231,10 +201,7 @@ fn others_get_in_only_with_a_token() {
     }
     for host in ["0.0.0.0", "::", "192.168.1.2", "example.org"] {
         let problems = place.problems(&[("HOST", host)]);
-        assert!(
-            problems[0].contains("codex-manager token new"),
-            "{problems:?}"
-        );
+        assert!(problems[0].contains("codex-manager token new"), "{problems:?}");
     }
     let token = place.path().join("token");
     write_new_token(&token).unwrap();
@@ -249,23 +216,14 @@ fn others_get_in_only_with_a_token() {
 #[test]
 fn secrets_are_never_shown() {
     let place = Place::new();
-    let environment = [
-        ("OPENAI_API_KEY", "sk-hidden"),
-        ("AGENT_EXTENSION_RBAC_JWT_SECRET", "jwt-hidden"),
-    ];
+    let environment =
+        [("OPENAI_API_KEY", "sk-hidden"), ("AGENT_EXTENSION_RBAC_JWT_SECRET", "jwt-hidden")];
     let loaded = load(place.sources(&environment)).unwrap();
-    let everything = format!(
-        "{}{}{:?}",
-        show_text(&loaded, true),
-        show_json(&loaded),
-        loaded.settings
-    );
+    let everything =
+        format!("{}{}{:?}", show_text(&loaded, true), show_json(&loaded), loaded.settings);
     assert!(!everything.contains("hidden"), "{everything}");
     assert!(show_text(&loaded, false).contains("***"));
-    assert_eq!(
-        loaded.settings.runtime.openai_api_key.unwrap().expose(),
-        "sk-hidden"
-    );
+    assert_eq!(loaded.settings.runtime.openai_api_key.unwrap().expose(), "sk-hidden");
 }
 
 #[test]
@@ -293,10 +251,7 @@ fn defaults_of_sessions_are_typed() {
         "[defaults]\nsandbox_mode = \"workspace-write\"\nlocked = true\n",
     );
     let defaults = place.settings(&[]).defaults;
-    assert_eq!(
-        defaults.controls.filesystem_sandbox,
-        SandboxMode::WorkspaceWrite
-    );
+    assert_eq!(defaults.controls.filesystem_sandbox, SandboxMode::WorkspaceWrite);
     assert!(defaults.locked);
 }
 
@@ -326,16 +281,10 @@ fn the_child_gets_our_environment_without_our_secrets() {
     };
     let pairs = |runtime: &ResolvedRuntime| -> Vec<String> {
         let environment = child_environment(&settings, runtime).into_iter();
-        environment
-            .map(|(name, value)| format!("{}={}", name.display(), value.display()))
-            .collect()
+        environment.map(|(name, value)| format!("{}={}", name.display(), value.display())).collect()
     };
-    let expected = [
-        "CODEX_HOME=/home/codex",
-        "HTTPS_PROXY=http://proxy",
-        "LANG=de_DE",
-        "PATH=/bin",
-    ];
+    let expected =
+        ["CODEX_HOME=/home/codex", "HTTPS_PROXY=http://proxy", "LANG=de_DE", "PATH=/bin"];
     assert_eq!(pairs(&runtime), expected);
     runtime.tools = Some("/opt/tools".into());
     assert!(pairs(&runtime).contains(&"PATH=/opt/tools:/bin".to_owned()));
@@ -365,10 +314,7 @@ fn auto_takes_codex_if_it_is_there_and_else_the_embedded_one() {
     assert_eq!((with.kind, with.program), (RuntimeKind::Codex, codex));
     assert_eq!(with.version, Some(cm_core::compat::Version::new(0, 169, 0)));
     let embedded = place.settings(&[path, ("CODEX_MANAGER_RUNTIME", "embedded")]);
-    assert_eq!(
-        resolve_runtime(&embedded).unwrap().kind,
-        RuntimeKind::Embedded
-    );
+    assert_eq!(resolve_runtime(&embedded).unwrap().kind, RuntimeKind::Embedded);
 }
 
 #[test]
@@ -392,11 +338,7 @@ fn an_explicit_codex_never_falls_back() {
 #[test]
 fn a_key_is_kept_in_memory_where_codex_can_and_has_no_login_to_lose() {
     let place = Place::new();
-    let in_memory = [
-        "-c",
-        "cli_auth_credentials_store=\"ephemeral\"",
-        "app-server",
-    ];
+    let in_memory = ["-c", "cli_auth_credentials_store=\"ephemeral\"", "app-server"];
     let args = |name: &str, key: &str| {
         let settings = place.settings(&[("CODEX_BIN", name), ("OPENAI_API_KEY", key)]);
         resolve_runtime(&settings).unwrap().args

@@ -74,10 +74,7 @@ pub(crate) enum TokenError {
 /// [`TokenError`].
 pub(super) fn read_token(path: &Path) -> Result<Secret, TokenError> {
     let name = || path.display().to_string();
-    let unreadable = |source| TokenError::Unreadable {
-        path: name(),
-        source,
-    };
+    let unreadable = |source| TokenError::Unreadable { path: name(), source };
     // Looked at before it is opened: opening a pipe would wait for a writer.
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
@@ -89,9 +86,7 @@ pub(super) fn read_token(path: &Path) -> Result<Secret, TokenError> {
     }
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(unreadable)?;
-    file.take(MOST_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     let token = bytes.trim_ascii();
     let fits = (FEWEST_BYTES..=MOST_BYTES as usize).contains(&token.len())
         && token.iter().all(u8::is_ascii_graphic);
@@ -110,38 +105,23 @@ pub(super) fn read_token(path: &Path) -> Result<Secret, TokenError> {
 pub(crate) fn write_new_token(path: &Path) -> Result<PathBuf, TokenError> {
     let name = || path.display().to_string();
     let mut random = [0u8; NEW_TOKEN_BYTES];
-    rand::rngs::OsRng
-        .try_fill_bytes(&mut random)
-        .map_err(TokenError::NoRandomness)?;
+    rand::rngs::OsRng.try_fill_bytes(&mut random).map_err(TokenError::NoRandomness)?;
     let mut text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     text.push('\n');
-    let mut file = match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-    {
+    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(TokenError::Exists { path: name() });
         }
         Err(source) => {
-            return Err(TokenError::Unwritable {
-                path: name(),
-                source,
-            });
+            return Err(TokenError::Unwritable { path: name(), source });
         }
     };
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all());
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     if let Err(source) = written {
         // Half a token must not be taken for one.
         let _ = fs::remove_file(path);
-        return Err(TokenError::Unwritable {
-            path: name(),
-            source,
-        });
+        return Err(TokenError::Unwritable { path: name(), source });
     }
     Ok(path.canonicalize().unwrap_or_else(|_| path.to_owned()))
 }
@@ -164,10 +144,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let token = read_token(&path).unwrap();
         assert_eq!(token.expose().len(), 2 * NEW_TOKEN_BYTES);
-        assert!(matches!(
-            write_new_token(&path),
-            Err(TokenError::Exists { .. })
-        ));
+        assert!(matches!(write_new_token(&path), Err(TokenError::Exists { .. })));
         assert_eq!(read_token(&path).unwrap(), token);
         let other = directory.path().join("other");
         write_new_token(&other).unwrap();
@@ -181,10 +158,7 @@ mod tests {
         for mode in [0o644, 0o640, 0o604, 0o620] {
             with_mode(&path, "0123456789abcdef", mode);
             let message = read_token(&path).unwrap_err().to_string();
-            assert!(
-                message.contains(&format!("chmod 600 {}", path.display())),
-                "{message}"
-            );
+            assert!(message.contains(&format!("chmod 600 {}", path.display())), "{message}");
         }
         with_mode(&path, " 0123456789abcdef \n", 0o400);
         assert_eq!(read_token(&path).unwrap().expose(), "0123456789abcdef");
@@ -194,28 +168,13 @@ mod tests {
     fn what_is_no_token_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        assert!(matches!(
-            read_token(&path),
-            Err(TokenError::Unreadable { .. })
-        ));
-        assert!(matches!(
-            read_token(directory.path()),
-            Err(TokenError::Unreadable { .. })
-        ));
+        assert!(matches!(read_token(&path), Err(TokenError::Unreadable { .. })));
+        assert!(matches!(read_token(directory.path()), Err(TokenError::Unreadable { .. })));
         let long = "x".repeat(5000);
-        for text in [
-            "",
-            " \n",
-            "short",
-            "0123456789 abcdef",
-            "ünfit ünfit ünfit",
-            long.as_str(),
-        ] {
+        for text in ["", " \n", "short", "0123456789 abcdef", "ünfit ünfit ünfit", long.as_str()]
+        {
             with_mode(&path, text, 0o600);
-            assert!(
-                matches!(read_token(&path), Err(TokenError::Unfit { .. })),
-                "{text}"
-            );
+            assert!(matches!(read_token(&path), Err(TokenError::Unfit { .. })), "{text}");
         }
     }
 }

@@ -52,10 +52,7 @@ fn items(raw: &Raw, separator: char) -> Vec<String> {
         Raw::Text(text) => text.split(separator).collect(),
         Raw::List(list) => list.iter().map(String::as_str).collect(),
     };
-    let trimmed = pieces
-        .into_iter()
-        .map(str::trim)
-        .filter(|piece| !piece.is_empty());
+    let trimmed = pieces.into_iter().map(str::trim).filter(|piece| !piece.is_empty());
     trimmed.map(str::to_owned).collect()
 }
 
@@ -98,24 +95,17 @@ fn bytes(text: &str, min: u64, max: u64) -> Result<Parsed, String> {
         Some((name, factor)) => (text.trim_end_matches(name).trim_end(), *factor),
         None => (text, 1),
     };
-    let size = digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|count| count.checked_mul(factor));
+    let size = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(factor));
     match size {
         Some(size) if (min..=max).contains(&size) => Ok(Parsed::Number(size)),
-        _ => Err(format!(
-            "a number of bytes from {min} to {max}; KiB, MiB and GiB may follow it"
-        )),
+        _ => Err(format!("a number of bytes from {min} to {max}; KiB, MiB and GiB may follow it")),
     }
 }
 
 fn host(text: &str) -> Result<Parsed, String> {
     let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
     let named = !bare.is_empty()
-        && bare
-            .chars()
-            .all(|letter| letter.is_ascii_alphanumeric() || "-._".contains(letter));
+        && bare.chars().all(|letter| letter.is_ascii_alphanumeric() || "-._".contains(letter));
     if bare.parse::<IpAddr>().is_ok() || named {
         return Ok(Parsed::Text(bare.to_ascii_lowercase()));
     }
@@ -123,10 +113,7 @@ fn host(text: &str) -> Result<Parsed, String> {
 }
 
 fn origins(list: &[String]) -> Result<Parsed, String> {
-    list.iter()
-        .map(|text| origin(text))
-        .collect::<Result<_, _>>()
-        .map(Parsed::List)
+    list.iter().map(|text| origin(text)).collect::<Result<_, _>>().map(Parsed::List)
 }
 
 /// An origin as browsers send it: lowercase, without the scheme's own port, without a slash.
@@ -146,19 +133,12 @@ fn origin(text: &str) -> Result<String, String> {
         Some((name, port)) if !port.contains(']') => (name, Some(port)),
         _ => (authority, None),
     };
-    let name_fits = match name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'))
-    {
+    let name_fits = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !name.contains(['[', ']', ':']) && host(name).is_ok(),
     };
     let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok());
-    if name_fits && port_fits {
-        Ok(format!("{scheme}://{authority}"))
-    } else {
-        Err(wrong())
-    }
+    if name_fits && port_fits { Ok(format!("{scheme}://{authority}")) } else { Err(wrong()) }
 }
 
 #[cfg(test)]
@@ -171,19 +151,13 @@ mod tests {
 
     #[test]
     fn numbers_have_bounds_and_sizes_have_units() {
-        let port = Kind::Number {
-            min: 0,
-            max: 65_535,
-        };
+        let port = Kind::Number { min: 0, max: 65_535 };
         assert_eq!(text(port, "0"), Ok(Parsed::Number(0)));
         assert!(text(port, "70000").unwrap_err().contains("from 0 to 65535"));
         assert!(text(port, "").is_err());
         assert!(text(port, "-1").is_err());
         assert!(text(port, "3001.5").is_err());
-        let size = Kind::Bytes {
-            min: 1,
-            max: u64::MAX,
-        };
+        let size = Kind::Bytes { min: 1, max: u64::MAX };
         assert_eq!(text(size, "4096"), Ok(Parsed::Number(4096)));
         assert_eq!(text(size, "64 MiB"), Ok(Parsed::Number(64 << 20)));
         assert!(text(size, "99999999999999GiB").is_err());
@@ -192,14 +166,8 @@ mod tests {
 
     #[test]
     fn hosts_are_names_or_addresses() {
-        assert_eq!(
-            text(Kind::Host, "[::1]"),
-            Ok(Parsed::Text("::1".to_owned()))
-        );
-        assert_eq!(
-            text(Kind::Host, "LocalHost"),
-            Ok(Parsed::Text("localhost".to_owned()))
-        );
+        assert_eq!(text(Kind::Host, "[::1]"), Ok(Parsed::Text("::1".to_owned())));
+        assert_eq!(text(Kind::Host, "LocalHost"), Ok(Parsed::Text("localhost".to_owned())));
         for wrong in ["", "http://x", "127.0.0.1:3001", "a b"] {
             assert!(text(Kind::Host, wrong).is_err(), "{wrong}");
         }
@@ -207,24 +175,11 @@ mod tests {
 
     #[test]
     fn origins_are_spelled_as_browsers_send_them() {
-        let parsed = text(
-            Kind::Origins,
-            " http://A.example:80/ , https://[::1]:8443,,",
-        );
+        let parsed = text(Kind::Origins, " http://A.example:80/ , https://[::1]:8443,,");
         let expected = ["http://a.example", "https://[::1]:8443"].map(str::to_owned);
         assert_eq!(parsed, Ok(Parsed::List(expected.to_vec())));
-        for wrong in [
-            "*",
-            "null",
-            "localhost:5173",
-            "http://a/b",
-            "http://",
-            "http://a:x",
-        ] {
-            assert!(
-                text(Kind::Origins, wrong).unwrap_err().contains(wrong),
-                "{wrong}"
-            );
+        for wrong in ["*", "null", "localhost:5173", "http://a/b", "http://", "http://a:x"] {
+            assert!(text(Kind::Origins, wrong).unwrap_err().contains(wrong), "{wrong}");
         }
     }
 

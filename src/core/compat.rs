@@ -23,27 +23,20 @@ pub struct Version {
 impl Version {
     /// Makes a version.
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
-        Self {
-            major,
-            minor,
-            patch,
-        }
+        Self { major, minor, patch }
     }
 
     /// The first `x.y.z` in a text such as `codex-cli 0.169.0` or `name/0.140.0 (Linux; …)`.
     pub fn find(text: &str) -> Option<Self> {
-        text.split(|c: char| !(c.is_ascii_digit() || c == '.'))
-            .find_map(|word| {
-                let mut parts = word.split('.').map(str::parse::<u32>);
-                match (parts.next(), parts.next(), parts.next(), parts.next()) {
-                    (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch)), None) => Some(Self {
-                        major,
-                        minor,
-                        patch,
-                    }),
-                    _ => None,
+        text.split(|c: char| !(c.is_ascii_digit() || c == '.')).find_map(|word| {
+            let mut parts = word.split('.').map(str::parse::<u32>);
+            match (parts.next(), parts.next(), parts.next(), parts.next()) {
+                (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch)), None) => {
+                    Some(Self { major, minor, patch })
                 }
-            })
+                _ => None,
+            }
+        })
     }
 
     /// The version in an app-server's `userAgent`: `<client>/<version> (<os>; <arch>) …`.
@@ -98,11 +91,7 @@ impl Profile {
         let Some((_, list)) = message.split_once("expected one of") else {
             return BTreeSet::new();
         };
-        list.split('`')
-            .skip(1)
-            .step_by(2)
-            .map(str::to_owned)
-            .collect()
+        list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
     }
 }
 
@@ -112,15 +101,9 @@ mod tests {
 
     #[test]
     fn versions_are_found() {
-        assert_eq!(
-            Version::find("codex-cli 0.169.0"),
-            Some(Version::new(0, 169, 0))
-        );
+        assert_eq!(Version::find("codex-cli 0.169.0"), Some(Version::new(0, 169, 0)));
         let agent = "codex_manager2/0.140.0 (Debian 12.0.0; x86_64) dumb (codex_manager; 9.9.9)";
-        assert_eq!(
-            Version::from_user_agent(agent),
-            Some(Version::new(0, 140, 0))
-        );
+        assert_eq!(Version::from_user_agent(agent), Some(Version::new(0, 140, 0)));
         assert_eq!(Version::from_user_agent("nothing"), None);
         assert!(Version::new(0, 140, 0).keeps_credentials_in_memory());
         assert!(!Version::new(0, 106, 0).keeps_credentials_in_memory());
@@ -130,10 +113,7 @@ mod tests {
     fn one_bogus_call_lists_the_methods() {
         let message = "Invalid request: unknown variant `x/y`, expected one of `initialize`, \
                        `thread/start`, `turn/start`";
-        let profile = Profile {
-            methods: Profile::methods_in(message),
-            ..Profile::default()
-        };
+        let profile = Profile { methods: Profile::methods_in(message), ..Profile::default() };
         assert!(profile.has("thread/start"));
         assert!(!profile.has("x/y"));
         assert!(!profile.has("thread/delete"));

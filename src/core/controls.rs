@@ -134,19 +134,13 @@ impl Controls {
     #[must_use]
     pub fn patched(&self, patch: &ControlsPatch) -> Self {
         let mut controls = self.clone();
-        if let Some(model) = patch
-            .model
-            .as_deref()
-            .map(str::trim)
-            .filter(|m| !m.is_empty())
-        {
+        if let Some(model) = patch.model.as_deref().map(str::trim).filter(|m| !m.is_empty()) {
             controls.model = Some(model.to_owned());
         }
         controls.approval_policy = patch.approval_policy.unwrap_or(controls.approval_policy);
         controls.network_access = patch.network_access.unwrap_or(controls.network_access);
-        controls.filesystem_sandbox = patch
-            .filesystem_sandbox
-            .unwrap_or(controls.filesystem_sandbox);
+        controls.filesystem_sandbox =
+            patch.filesystem_sandbox.unwrap_or(controls.filesystem_sandbox);
         controls
     }
 
@@ -207,11 +201,7 @@ impl Controls {
             }
         }
         if let Some(echo) = result.get("sandbox").filter(|echo| !echo.is_null()) {
-            let kind = echo
-                .get("type")
-                .unwrap_or(echo)
-                .as_str()
-                .unwrap_or_default();
+            let kind = echo.get("type").unwrap_or(echo).as_str().unwrap_or_default();
             let same = match self.filesystem_sandbox {
                 SandboxMode::ReadOnly => matches!(kind, "readOnly" | "read-only"),
                 SandboxMode::WorkspaceWrite => matches!(kind, "workspaceWrite" | "workspace-write"),
@@ -235,10 +225,7 @@ mod tests {
 
     #[test]
     fn a_patch_changes_only_what_it_names() {
-        let base = Controls {
-            model: Some("m".to_owned()),
-            ..Controls::default()
-        };
+        let base = Controls { model: Some("m".to_owned()), ..Controls::default() };
         let patch = ControlsPatch {
             model: Some("  ".to_owned()),
             filesystem_sandbox: Some(SandboxMode::WorkspaceWrite),
@@ -252,14 +239,9 @@ mod tests {
 
     #[test]
     fn on_failure_is_spelled_as_the_version_takes_it() {
-        let controls = Controls {
-            approval_policy: ApprovalPolicy::OnFailure,
-            ..Controls::default()
-        };
-        assert_eq!(
-            controls.approval_policy_param(Some(Version::new(0, 140, 0))),
-            "on-failure"
-        );
+        let controls =
+            Controls { approval_policy: ApprovalPolicy::OnFailure, ..Controls::default() };
+        assert_eq!(controls.approval_policy_param(Some(Version::new(0, 140, 0))), "on-failure");
         let newer = controls.approval_policy_param(Some(Version::new(0, 169, 0)));
         assert_eq!(newer["granular"]["rules"], true);
     }

@@ -158,10 +158,7 @@ pub struct Failure {
 impl Failure {
     /// Makes a failure.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 }
 

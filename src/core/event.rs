@@ -70,17 +70,9 @@ impl FrameBody {
             Audience::Thread(id) => Some(id),
             Audience::Unfiltered | Audience::Everyone => shown,
         };
-        let mut tail = serde_json::to_string(&Body {
-            kind,
-            thread_id,
-            payload,
-        })?;
+        let mut tail = serde_json::to_string(&Body { kind, thread_id, payload })?;
         tail.remove(0);
-        Ok(Self {
-            audience,
-            durability,
-            tail,
-        })
+        Ok(Self { audience, durability, tail })
     }
 
     /// The whole frame.
@@ -114,16 +106,9 @@ impl Signal {
 ///
 /// `item/fileChange/requestApproval` becomes `item.file_change.request_approval`.
 pub fn normalise(method: &str) -> String {
-    let segments: Vec<String> = method
-        .split('/')
-        .map(normalise_segment)
-        .filter(|segment| !segment.is_empty())
-        .collect();
-    if segments.is_empty() {
-        "unknown".to_owned()
-    } else {
-        segments.join(".")
-    }
+    let segments: Vec<String> =
+        method.split('/').map(normalise_segment).filter(|segment| !segment.is_empty()).collect();
+    if segments.is_empty() { "unknown".to_owned() } else { segments.join(".") }
 }
 
 fn normalise_segment(segment: &str) -> String {
@@ -175,15 +160,8 @@ pub fn durability_of(method: &str) -> Durability {
         || method.ends_with("/delta")
         || method.ends_with("/progress")
         || method.ends_with("/terminalInteraction");
-    let is_usage = matches!(
-        method,
-        "thread/tokenUsage/updated" | "account/rateLimits/updated"
-    );
-    if is_delta || is_usage {
-        Durability::Ephemeral
-    } else {
-        Durability::Recorded
-    }
+    let is_usage = matches!(method, "thread/tokenUsage/updated" | "account/rateLimits/updated");
+    if is_delta || is_usage { Durability::Ephemeral } else { Durability::Recorded }
 }
 
 /// The session as the envelope of an `app_server.*` event shows it.
@@ -253,15 +231,9 @@ mod tests {
         for (method, norm) in [
             ("turn/started", "turn.started"),
             ("thread/tokenUsage/updated", "thread.token_usage.updated"),
-            (
-                "mcpServer/oauthLogin/completed",
-                "mcp_server.oauth_login.completed",
-            ),
+            ("mcpServer/oauthLogin/completed", "mcp_server.oauth_login.completed"),
             ("execCommandApproval", "exec_command_approval"),
-            (
-                "item/fileChange/requestApproval",
-                "item.file_change.request_approval",
-            ),
+            ("item/fileChange/requestApproval", "item.file_change.request_approval"),
             ("item/MCPToolCall/x", "item.mcp_tool_call.x"),
             ("HTTPServer2Start", "http_server2_start"),
             ("v2Item/x1Y", "v2_item.x1_y"),
@@ -300,14 +272,8 @@ mod tests {
 
     #[test]
     fn deltas_are_ephemeral_and_items_are_recorded() {
-        assert_eq!(
-            durability_of("item/agentMessage/delta"),
-            Durability::Ephemeral
-        );
-        assert_eq!(
-            durability_of("item/commandExecution/outputDelta"),
-            Durability::Ephemeral
-        );
+        assert_eq!(durability_of("item/agentMessage/delta"), Durability::Ephemeral);
+        assert_eq!(durability_of("item/commandExecution/outputDelta"), Durability::Ephemeral);
         assert_eq!(durability_of("item/completed"), Durability::Recorded);
         assert_eq!(durability_of("some/thing/new"), Durability::Recorded);
     }

@@ -33,10 +33,7 @@ fn check(text: &str) -> Result<(), IdError> {
     if text.len() > MAX_ID_BYTES {
         return Err(IdError::TooLong);
     }
-    if !text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
-    {
+    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':')) {
         return Err(IdError::Character);
     }
     if text.bytes().all(|b| b == b'.') {
@@ -125,23 +122,14 @@ text_id! {
 impl RequestId {
     /// Makes an id from random bytes that the caller supplies.
     pub fn from_random(bytes: [u8; 16]) -> Self {
-        Self(Arc::from(
-            uuid::Builder::from_random_bytes(bytes)
-                .into_uuid()
-                .to_string(),
-        ))
+        Self(Arc::from(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()))
     }
 }
 
 impl Epoch {
     /// Makes an id from random bytes that the caller supplies.
     pub fn from_random(bytes: [u8; 16]) -> Self {
-        Self(Arc::from(
-            uuid::Builder::from_random_bytes(bytes)
-                .into_uuid()
-                .simple()
-                .to_string(),
-        ))
+        Self(Arc::from(uuid::Builder::from_random_bytes(bytes).into_uuid().simple().to_string()))
     }
 }
 

@@ -69,10 +69,7 @@ impl RequestKind {
 
     /// The JSON-RPC result for a decision on an approval.
     pub fn approval_result(self, decision: ApprovalDecision, scope: ApprovalScope) -> Value {
-        let legacy = matches!(
-            self,
-            Self::LegacyCommandApproval | Self::LegacyPatchApproval
-        );
+        let legacy = matches!(self, Self::LegacyCommandApproval | Self::LegacyPatchApproval);
         let word = match (legacy, decision, scope) {
             (false, ApprovalDecision::Accept, ApprovalScope::Turn) => "accept",
             (false, ApprovalDecision::Accept, ApprovalScope::Session) => "acceptForSession",
@@ -252,10 +249,7 @@ impl RequestRecord {
 
     /// Whether nothing more will happen to it.
     pub fn is_closed(&self) -> bool {
-        matches!(
-            self.state,
-            RequestState::Resolved { .. } | RequestState::Expired { .. }
-        )
+        matches!(self.state, RequestState::Resolved { .. } | RequestState::Expired { .. })
     }
 
     /// The word that lists show: `pending`, `resolved` or `expired`.
@@ -295,10 +289,9 @@ impl RequestRecord {
             RequestState::Delivered { decision } | RequestState::Resolved { decision } => {
                 Err(Refusal::Decided(Box::new(decision.clone())))
             }
-            RequestState::Expired { reason, at, .. } => Err(Refusal::Expired {
-                reason: *reason,
-                at: at.clone(),
-            }),
+            RequestState::Expired { reason, at, .. } => {
+                Err(Refusal::Expired { reason: *reason, at: at.clone() })
+            }
         }
     }
 
@@ -312,9 +305,7 @@ impl RequestRecord {
     /// Notes that the answer was written to the child.
     pub fn delivered(&mut self, now_ms: i64) {
         if let RequestState::Deciding { decision } = &self.state {
-            self.state = RequestState::Delivered {
-                decision: decision.clone(),
-            };
+            self.state = RequestState::Delivered { decision: decision.clone() };
             self.ended_ms = Some(now_ms);
         }
     }
@@ -325,9 +316,7 @@ impl RequestRecord {
     pub fn resolved(&mut self, now_ms: i64, at: &str) -> bool {
         match &self.state {
             RequestState::Delivered { decision } => {
-                self.state = RequestState::Resolved {
-                    decision: decision.clone(),
-                };
+                self.state = RequestState::Resolved { decision: decision.clone() };
                 true
             }
             RequestState::Pending => self.expire(ExpiryReason::ResolvedByRuntime, now_ms, at),
@@ -341,28 +330,18 @@ impl RequestRecord {
     pub fn expire(&mut self, reason: ExpiryReason, now_ms: i64, at: &str) -> bool {
         match &self.state {
             RequestState::Pending => {
-                self.state = RequestState::Expired {
-                    reason,
-                    at: at.to_owned(),
-                    decision: None,
-                };
+                self.state = RequestState::Expired { reason, at: at.to_owned(), decision: None };
                 self.ended_ms = Some(now_ms);
                 true
             }
             RequestState::Deciding { decision } => {
                 let decision = Some(decision.clone());
-                self.state = RequestState::Expired {
-                    reason,
-                    at: at.to_owned(),
-                    decision,
-                };
+                self.state = RequestState::Expired { reason, at: at.to_owned(), decision };
                 self.ended_ms = Some(now_ms);
                 true
             }
             RequestState::Delivered { decision } => {
-                self.state = RequestState::Resolved {
-                    decision: decision.clone(),
-                };
+                self.state = RequestState::Resolved { decision: decision.clone() };
                 true
             }
             RequestState::Resolved { .. } | RequestState::Expired { .. } => false,
@@ -433,10 +412,7 @@ mod tests {
         assert!(request.expire(ExpiryReason::RuntimeDown, 2, "then"));
         assert!(matches!(
             request.claim(decision("accept")),
-            Err(Refusal::Expired {
-                reason: ExpiryReason::RuntimeDown,
-                ..
-            })
+            Err(Refusal::Expired { reason: ExpiryReason::RuntimeDown, .. })
         ));
         assert!(!request.expire(ExpiryReason::TurnEnded, 3, "then"));
     }
@@ -457,10 +433,7 @@ mod tests {
             legacy.approval_result(ApprovalDecision::Accept, ApprovalScope::Session),
             json!({"decision": "approved_for_session"})
         );
-        assert_eq!(
-            RequestKind::ToolInput.refusal_result(),
-            json!({"answers": {}})
-        );
+        assert_eq!(RequestKind::ToolInput.refusal_result(), json!({"answers": {}}));
     }
 
     proptest! {

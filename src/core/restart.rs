@@ -126,11 +126,8 @@ impl History {
 
     /// Restarts that count in the window at `now`.
     pub fn in_window(&self, policy: &Policy, now: Duration) -> u32 {
-        let count = self
-            .recent
-            .iter()
-            .filter(|at| now.saturating_sub(**at) < policy.window)
-            .count();
+        let count =
+            self.recent.iter().filter(|at| now.saturating_sub(**at) < policy.window).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
@@ -157,11 +154,7 @@ impl History {
         if lived.is_some_and(|lived| lived >= policy.healthy_after) {
             self.healthy();
         }
-        while self
-            .recent
-            .front()
-            .is_some_and(|at| now.saturating_sub(*at) >= policy.window)
-        {
+        while self.recent.front().is_some_and(|at| now.saturating_sub(*at) >= policy.window) {
             self.recent.pop_front();
         }
         // A failed child stays failed until a probe proves healthy; otherwise each probe would
@@ -169,26 +162,15 @@ impl History {
         if self.failed || self.recent.len() as u64 >= u64::from(policy.intensity) {
             self.failed = true;
             self.total += 1;
-            return Decision::GiveUp {
-                probe_after: policy.probe_after,
-            };
+            return Decision::GiveUp { probe_after: policy.probe_after };
         }
         let doubled = 2u32.checked_pow(self.streak.min(31)).unwrap_or(u32::MAX);
-        let ceiling = policy
-            .backoff_start
-            .saturating_mul(doubled)
-            .min(policy.backoff_max);
-        let jitter = if jitter.is_nan() {
-            1.0
-        } else {
-            jitter.clamp(0.0, 1.0)
-        };
+        let ceiling = policy.backoff_start.saturating_mul(doubled).min(policy.backoff_max);
+        let jitter = if jitter.is_nan() { 1.0 } else { jitter.clamp(0.0, 1.0) };
         self.recent.push_back(now);
         self.streak = self.streak.saturating_add(1);
         self.total += 1;
-        Decision::Restart {
-            after: ceiling.mul_f64(jitter),
-        }
+        Decision::Restart { after: ceiling.mul_f64(jitter) }
     }
 }
 
@@ -201,10 +183,7 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_the_maximum() {
-        let policy = Policy {
-            intensity: 100,
-            ..Policy::default()
-        };
+        let policy = Policy { intensity: 100, ..Policy::default() };
         let mut history = History::default();
         let mut delays = Vec::new();
         for step in 0..9 {
@@ -216,10 +195,7 @@ mod tests {
                 delays.push(after.as_millis());
             }
         }
-        assert_eq!(
-            delays,
-            [250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]
-        );
+        assert_eq!(delays, [250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
     }
 
     #[test]
@@ -230,19 +206,9 @@ mod tests {
             history.ended(Restart::Permanent, &policy, ExitKind::Failed, SECOND, 1.0);
         }
         history.started(SECOND);
-        let decision = history.ended(
-            Restart::Permanent,
-            &policy,
-            ExitKind::Failed,
-            SECOND * 61,
-            1.0,
-        );
-        assert_eq!(
-            decision,
-            Decision::Restart {
-                after: policy.backoff_start
-            }
-        );
+        let decision =
+            history.ended(Restart::Permanent, &policy, ExitKind::Failed, SECOND * 61, 1.0);
+        assert_eq!(decision, Decision::Restart { after: policy.backoff_start });
     }
 
     #[test]
@@ -254,9 +220,7 @@ mod tests {
                 history.ended(Restart::Permanent, &policy, ExitKind::Failed, SECOND, 0.0);
             assert!(matches!(decision, Decision::Restart { .. }));
         }
-        let give_up = Decision::GiveUp {
-            probe_after: policy.probe_after,
-        };
+        let give_up = Decision::GiveUp { probe_after: policy.probe_after };
         let later = SECOND * 2;
         assert_eq!(
             history.ended(Restart::Permanent, &policy, ExitKind::Failed, later, 0.0),
@@ -282,14 +246,8 @@ mod tests {
         let decide = |restart, exit| History::default().ended(restart, &policy, exit, SECOND, 0.0);
         assert_ne!(decide(Restart::Permanent, ExitKind::Normal), Decision::Done);
         assert_eq!(decide(Restart::Transient, ExitKind::Normal), Decision::Done);
-        assert_ne!(
-            decide(Restart::Transient, ExitKind::Panicked),
-            Decision::Done
-        );
-        assert_eq!(
-            decide(Restart::Temporary, ExitKind::Panicked),
-            Decision::Done
-        );
+        assert_ne!(decide(Restart::Transient, ExitKind::Panicked), Decision::Done);
+        assert_eq!(decide(Restart::Temporary, ExitKind::Panicked), Decision::Done);
     }
 
     proptest! {

@@ -19,21 +19,12 @@ pub fn item_row(record: &ItemRecord, turn: Option<&TurnRecord>) -> TranscriptEnt
         "agentMessage" => (Role::Assistant, text("text").unwrap_or_default().to_owned()),
         "commandExecution" => {
             let command = text("command").unwrap_or("(unknown command)");
-            (
-                Role::System,
-                format!("Command execution {status}: {command}"),
-            )
+            (Role::System, format!("Command execution {status}: {command}"))
         }
         "fileChange" => {
-            let count = item
-                .get("changes")
-                .and_then(Value::as_array)
-                .map_or(0, Vec::len);
+            let count = item.get("changes").and_then(Value::as_array).map_or(0, Vec::len);
             let noun = if count == 1 { "change" } else { "changes" };
-            (
-                Role::System,
-                format!("File change {status}: {count} {noun}"),
-            )
+            (Role::System, format!("File change {status}: {count} {noun}"))
         }
         "mcpToolCall" => {
             let server = text("server").unwrap_or("unknown-server");
@@ -66,9 +57,7 @@ pub fn item_row(record: &ItemRecord, turn: Option<&TurnRecord>) -> TranscriptEnt
         kind,
         content,
         details,
-        started_at: record
-            .started_ms
-            .or_else(|| turn.map(|turn| turn.started_ms)),
+        started_at: record.started_ms.or_else(|| turn.map(|turn| turn.started_ms)),
         completed_at: record.ended_ms,
         status: row_status,
     }
@@ -76,11 +65,7 @@ pub fn item_row(record: &ItemRecord, turn: Option<&TurnRecord>) -> TranscriptEnt
 
 fn user_text(item: &Value) -> String {
     let Some(inputs) = item.get("content").and_then(Value::as_array) else {
-        return item
-            .get("text")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
+        return item.get("text").and_then(Value::as_str).unwrap_or_default().to_owned();
     };
     let lines: Vec<String> = inputs
         .iter()
@@ -104,11 +89,7 @@ pub fn turn_row(turn: &TurnRecord) -> Option<TranscriptEntry> {
         TurnStatus::Interrupted => ("turn.interrupted", RowStatus::Canceled, "Turn interrupted"),
         TurnStatus::Completed | TurnStatus::InProgress => return None,
     };
-    let why = turn
-        .error
-        .as_ref()
-        .and_then(|error| error.get("message"))
-        .and_then(Value::as_str);
+    let why = turn.error.as_ref().and_then(|error| error.get("message")).and_then(Value::as_str);
     if turn.status == TurnStatus::Interrupted && why.is_none() {
         return None;
     }
@@ -131,11 +112,7 @@ pub fn request_row(record: &RequestRecord) -> TranscriptEntry {
     let stem = family.row_stem();
     let ended = !matches!(record.status(), "pending");
     let mut details = Map::new();
-    let id_name = if family == RequestFamily::Approval {
-        "approvalId"
-    } else {
-        "requestId"
-    };
+    let id_name = if family == RequestFamily::Approval { "approvalId" } else { "requestId" };
     let content = if ended {
         details.insert(id_name.to_owned(), json!(record.id));
         details.insert("status".to_owned(), json!(record.status()));
@@ -167,11 +144,7 @@ pub fn request_row(record: &RequestRecord) -> TranscriptEntry {
         details.insert("method".to_owned(), json!(record.method));
         details.insert("createdAt".to_owned(), json!(record.created_at));
         if let Value::Object(params) = &record.params {
-            details.extend(
-                params
-                    .iter()
-                    .map(|(key, value)| (key.clone(), value.clone())),
-            );
+            details.extend(params.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
         summary(record)
     };
@@ -198,34 +171,25 @@ pub fn summary(record: &RequestRecord) -> String {
         None => what.to_owned(),
     };
     match record.kind {
-        Kind::CommandApproval => with(
-            "Command approval required",
-            text("command").or_else(|| text("reason")),
-        ),
+        Kind::CommandApproval => {
+            with("Command approval required", text("command").or_else(|| text("reason")))
+        }
         Kind::FileChangeApproval => with("File change approval required", text("reason")),
         Kind::LegacyCommandApproval => {
             let words = record.params.get("command").and_then(Value::as_array);
-            let words: Vec<&str> = words
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .collect();
+            let words: Vec<&str> = words.into_iter().flatten().filter_map(Value::as_str).collect();
             words.join(" ")
         }
         Kind::LegacyPatchApproval => with("Patch approval required", text("reason")),
         Kind::ToolInput => {
-            let count = record
-                .params
-                .get("questions")
-                .and_then(Value::as_array)
-                .map_or(0, Vec::len);
+            let count =
+                record.params.get("questions").and_then(Value::as_array).map_or(0, Vec::len);
             let noun = if count == 1 { "question" } else { "questions" };
             format!("Tool input required ({count} {noun})")
         }
-        Kind::ToolCall => format!(
-            "Tool call requested: {}",
-            text("tool").unwrap_or_default().trim()
-        ),
+        Kind::ToolCall => {
+            format!("Tool call requested: {}", text("tool").unwrap_or_default().trim())
+        }
     }
 }
 
@@ -290,11 +254,7 @@ pub fn tool_input(record: &RequestRecord) -> ToolInput {
 
 /// The tool call as clients see it.
 pub fn tool_call(record: &RequestRecord) -> ToolCall {
-    let tool = record
-        .params
-        .get("tool")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let tool = record.params.get("tool").and_then(Value::as_str).unwrap_or_default();
     ToolCall {
         request_id: record.id.clone(),
         method: record.method.clone(),
@@ -303,11 +263,7 @@ pub fn tool_call(record: &RequestRecord) -> ToolCall {
         item_id: record.item_id.clone(),
         call_id: record.call_id.clone(),
         tool: tool.trim().to_owned(),
-        arguments: record
-            .params
-            .get("arguments")
-            .cloned()
-            .unwrap_or(Value::Null),
+        arguments: record.params.get("arguments").cloned().unwrap_or(Value::Null),
         summary: summary(record),
         details: record.params.clone(),
         created_at: record.created_at.clone(),

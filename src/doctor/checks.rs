@@ -44,17 +44,9 @@ pub(crate) fn examine(loaded: Result<Loaded, Problems>) -> Report {
             findings.push(Finding::problem("codex", failure.message, mend));
         }
     }
-    findings.push(files::directory(
-        "data",
-        &settings.data_dir,
-        "--data-dir (DATA_DIR)",
-    ));
+    findings.push(files::directory("data", &settings.data_dir, "--data-dir (DATA_DIR)"));
     let home = &settings.runtime.codex_home;
-    findings.push(files::directory(
-        "codex home",
-        home,
-        "--codex-home (CODEX_HOME)",
-    ));
+    findings.push(files::directory("codex home", home, "--codex-home (CODEX_HOME)"));
     findings.extend(files::private("login", &home.join(AUTH_FILE)));
     findings.push(workspace(settings));
     findings.push(who_may_talk(settings));
@@ -63,9 +55,7 @@ pub(crate) fn examine(loaded: Result<Loaded, Problems>) -> Report {
 }
 
 fn configuration(loaded: &Loaded, findings: &mut Vec<Finding>) {
-    let files = [&loaded.config_file, &loaded.dotenv_file]
-        .into_iter()
-        .flatten();
+    let files = [&loaded.config_file, &loaded.dotenv_file].into_iter().flatten();
     let sources: Vec<String> = files.map(|path| path.display().to_string()).collect();
     let message = match sources.as_slice() {
         [] => "no file; environment, flags and defaults".to_owned(),
@@ -80,18 +70,14 @@ fn configuration(loaded: &Loaded, findings: &mut Vec<Finding>) {
 }
 
 fn describe(runtime: &ResolvedRuntime) -> Vec<Finding> {
-    let version = runtime.version.map_or_else(
-        || "of unknown version".to_owned(),
-        |version| version.to_string(),
-    );
+    let version = runtime
+        .version
+        .map_or_else(|| "of unknown version".to_owned(), |version| version.to_string());
     let program = runtime.program.display();
     match runtime.kind {
         RuntimeKind::Codex => {
-            let message = format!(
-                "{} {version}, {program}: {}",
-                runtime.kind.as_str(),
-                runtime.why
-            );
+            let message =
+                format!("{} {version}, {program}: {}", runtime.kind.as_str(), runtime.why);
             let mut findings = vec![Finding::ok("runtime", message)];
             findings.extend(sandbox(runtime));
             findings
@@ -113,11 +99,7 @@ fn sandbox(runtime: &ResolvedRuntime) -> Option<Finding> {
     if !cfg!(target_os = "linux") || runtime.version.is_none_or(|it| it < BUBBLEWRAP_SINCE) {
         return None;
     }
-    let beside = runtime
-        .program
-        .ancestors()
-        .nth(2)
-        .map(|root| root.join("codex-resources"));
+    let beside = runtime.program.ancestors().nth(2).map(|root| root.join("codex-resources"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories = beside.into_iter().chain(std::env::split_paths(&path));
     if !directories.any(|directory| directory.join("bwrap").is_file()) {
@@ -128,10 +110,7 @@ fn sandbox(runtime: &ResolvedRuntime) -> Option<Finding> {
     let refused = [
         ("/proc/sys/user/max_user_namespaces", "0"),
         ("/proc/sys/kernel/unprivileged_userns_clone", "0"),
-        (
-            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-            "1",
-        ),
+        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
     ];
     let (switch, value) = refused.into_iter().find(|(switch, value)| {
         std::fs::read_to_string(switch).is_ok_and(|text| text.trim() == *value)
@@ -156,9 +135,6 @@ fn who_may_talk(settings: &Settings) -> Finding {
     let host = &settings.server.host;
     match &settings.server.token {
         Some(_) => Finding::ok("access", format!("{host}, with a token")),
-        None => Finding::ok(
-            "access",
-            format!("{host}, this machine only, without a token"),
-        ),
+        None => Finding::ok("access", format!("{host}, this machine only, without a token")),
     }
 }

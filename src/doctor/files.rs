@@ -15,11 +15,7 @@ pub(super) fn directory(area: &'static str, path: &Path, flag: &str) -> Finding 
     let other = format!("make it writable, or name another with {flag}");
     if path.is_dir() {
         let probe = path.join(format!(".doctor-{:016x}", rand::random::<u64>()));
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&probe);
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&probe);
         let gone = made.and_then(|_| fs::remove_file(&probe));
         if let Err(error) = gone {
             return Finding::problem(area, format!("{shown} cannot be written: {error}"), other);
@@ -50,17 +46,11 @@ pub(super) fn private(area: &'static str, path: &Path) -> Option<Finding> {
     }
     let shown = path.display();
     let message = format!("{shown} holds a secret and is open to others (mode {mode:03o})");
-    Some(Finding::problem(
-        area,
-        message,
-        format!("run `chmod 600 {shown}`"),
-    ))
+    Some(Finding::problem(area, message, format!("run `chmod 600 {shown}`")))
 }
 
 fn mode(path: &Path) -> u32 {
-    fs::metadata(path)
-        .map(|metadata| metadata.permissions().mode())
-        .unwrap_or_default()
+    fs::metadata(path).map(|metadata| metadata.permissions().mode()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -43,11 +43,7 @@ pub(super) fn check(server: &ServerSettings) -> Vec<Finding> {
         }
         Err(error) => {
             let message = format!("{shown} cannot be listened on: {error}");
-            vec![Finding::problem(
-                AREA,
-                message,
-                "correct --host (HOST) or --port (PORT)",
-            )]
+            vec![Finding::problem(AREA, message, "correct --host (HOST) or --port (PORT)")]
         }
     }
 }
@@ -67,10 +63,8 @@ fn in_use(address: SocketAddr, shown: &str, token: Option<&Secret>) -> Vec<Findi
 fn running(shown: &str, readiness: Readiness) -> Vec<Finding> {
     let ready = readiness.reasons.is_empty();
     let how = if ready { "is ready" } else { "is not ready" };
-    let mut findings = vec![Finding::ok(
-        AREA,
-        format!("a manager runs on {shown} already and {how}"),
-    )];
+    let mut findings =
+        vec![Finding::ok(AREA, format!("a manager runs on {shown} already and {how}"))];
     let mut add = |state: State, reason: Reason| {
         findings.push(Finding {
             area: "manager",
@@ -80,14 +74,8 @@ fn running(shown: &str, readiness: Readiness) -> Vec<Finding> {
             mend: None,
         });
     };
-    readiness
-        .reasons
-        .into_iter()
-        .for_each(|reason| add(State::Problem, reason));
-    readiness
-        .warnings
-        .into_iter()
-        .for_each(|reason| add(State::Note, reason));
+    readiness.reasons.into_iter().for_each(|reason| add(State::Problem, reason));
+    readiness.warnings.into_iter().for_each(|reason| add(State::Note, reason));
     findings
 }
 
@@ -116,10 +104,7 @@ fn ask(address: SocketAddr, token: Option<&Secret>) -> io::Result<Readiness> {
             count => answer.extend_from_slice(&buffer[..count]),
         }
     }
-    let body = answer
-        .windows(4)
-        .position(|bytes| bytes == b"\r\n\r\n")
-        .map(|at| &answer[at + 4..]);
+    let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| &answer[at + 4..]);
     let body = body.ok_or(io::ErrorKind::InvalidData)?;
     serde_json::from_slice(body).map_err(io::Error::from)
 }
@@ -184,10 +169,7 @@ mod tests {
         assert!(asked.starts_with("GET /readyz HTTP/1.0\r\n"), "{asked}");
         assert!(asked.contains(&format!("Host: 127.0.0.1:{port}\r\n")));
         assert!(asked.contains("Authorization: Bearer 0123456789abcdef\r\n"));
-        let states: Vec<_> = findings
-            .iter()
-            .map(|one| (one.state, one.code.as_deref()))
-            .collect();
+        let states: Vec<_> = findings.iter().map(|one| (one.state, one.code.as_deref())).collect();
         assert_eq!(
             states,
             [

@@ -36,13 +36,7 @@ pub(crate) struct Finding {
 
 impl Finding {
     fn new(area: &'static str, state: State, message: String, mend: Option<String>) -> Self {
-        Self {
-            area,
-            state,
-            code: None,
-            message,
-            mend,
-        }
+        Self { area, state, code: None, message, mend }
     }
 
     /// As it should be.
@@ -75,18 +69,11 @@ pub(crate) struct Report {
 impl Report {
     /// Exit code: 0 when nothing is wrong.
     pub(crate) fn exit(&self) -> u8 {
-        if self.problems() == 0 {
-            exit::OK
-        } else {
-            exit::UNAVAILABLE
-        }
+        if self.problems() == 0 { exit::OK } else { exit::UNAVAILABLE }
     }
 
     fn problems(&self) -> usize {
-        self.findings
-            .iter()
-            .filter(|finding| finding.state == State::Problem)
-            .count()
+        self.findings.iter().filter(|finding| finding.state == State::Problem).count()
     }
 
     /// The report for programs.
@@ -128,14 +115,10 @@ mod tests {
     fn the_exit_code_and_the_last_line_follow_the_problems() {
         let mut report = Report::default();
         report.findings.push(Finding::ok("codex", "0.169.0"));
-        report
-            .findings
-            .push(Finding::note("sandbox", "bwrap is missing"));
+        report.findings.push(Finding::note("sandbox", "bwrap is missing"));
         assert_eq!(report.exit(), exit::OK);
         assert!(report.to_string().ends_with("All is well.\n"));
-        report
-            .findings
-            .push(Finding::problem("port", "taken", "take another"));
+        report.findings.push(Finding::problem("port", "taken", "take another"));
         assert_eq!(report.exit(), exit::UNAVAILABLE);
         let text = report.to_string();
         assert!(text.contains("WRONG  port         taken\n"), "{text}");

@@ -72,30 +72,16 @@ pub fn find_codex(
         name => search(name.unwrap_or_else(|| Path::new(PROGRAM)), search_path)?,
     };
     let Some(package) = wrapped_package(&found_at) else {
-        return Ok(CodexLocation {
-            binary: found_at.clone(),
-            found_at,
-            tools: None,
-        });
+        return Ok(CodexLocation { binary: found_at.clone(), found_at, tools: None });
     };
     let platform = Platform::current();
-    for vendor in platform
-        .map(|platform| platform.vendors(&package))
-        .unwrap_or_default()
-    {
-        let binary = BINARIES
-            .iter()
-            .map(|name| vendor.join(name))
-            .find(|path| path.is_file());
+    for vendor in platform.map(|platform| platform.vendors(&package)).unwrap_or_default() {
+        let binary = BINARIES.iter().map(|name| vendor.join(name)).find(|path| path.is_file());
         if let Some(binary) = binary {
             usable(&binary)?;
             let mut tools = TOOL_DIRECTORIES.iter().map(|name| vendor.join(name));
             let tools = tools.find(|path| path.is_dir());
-            return Ok(CodexLocation {
-                binary,
-                found_at,
-                tools,
-            });
+            return Ok(CodexLocation { binary, found_at, tools });
         }
     }
     Err(DiscoverError::WrapperWithoutBinary(found_at))
@@ -132,9 +118,7 @@ fn search(name: &Path, search_path: Option<&OsStr>) -> Result<PathBuf, DiscoverE
 fn wrapped_package(found_at: &Path) -> Option<PathBuf> {
     let script = shim_target(found_at).unwrap_or_else(|| found_at.to_owned());
     let script = script.canonicalize().ok()?;
-    let is_script = script
-        .extension()
-        .is_some_and(|extension| extension == "js");
+    let is_script = script.extension().is_some_and(|extension| extension == "js");
     let bin = script.parent().filter(|_| is_script)?;
     Some(bin.parent()?.to_owned())
 }
@@ -142,14 +126,8 @@ fn wrapped_package(found_at: &Path) -> Option<PathBuf> {
 /// pnpm puts shell scripts on PATH where npm puts links: `exec node "$basedir/…/codex.js" "$@"`.
 fn shim_target(path: &Path) -> Option<PathBuf> {
     let mut start = Vec::new();
-    File::open(path)
-        .ok()?
-        .take(SHIM_BYTES)
-        .read_to_end(&mut start)
-        .ok()?;
-    let text = std::str::from_utf8(&start)
-        .ok()
-        .filter(|text| text.starts_with("#!"))?;
+    File::open(path).ok()?.take(SHIM_BYTES).read_to_end(&mut start).ok()?;
+    let text = std::str::from_utf8(&start).ok().filter(|text| text.starts_with("#!"))?;
     let relative = text
         .split("\"$basedir/")
         .skip(1)
@@ -183,9 +161,7 @@ impl Platform {
     /// Where the binary's folder may be, in the order in which Node would find it: nested under
     /// the package, beside it or hoisted above it, and inside the package itself.
     fn vendors(self, package: &Path) -> Vec<PathBuf> {
-        let nested = package
-            .ancestors()
-            .map(|ancestor| ancestor.join("node_modules/@openai"));
+        let nested = package.ancestors().map(|ancestor| ancestor.join("node_modules/@openai"));
         let beside = package.parent().map(Path::to_owned);
         let mut vendors: Vec<PathBuf> = nested
             .chain(beside)
@@ -257,17 +233,9 @@ mod tests {
                 let binary = tree.file(&format!("{folder}/{name}"), 0o755, "\x7fELF");
                 let tool = tree.file(&format!("{folder}/path/rg"), 0o755, "\x7fELF");
                 let tools = tool.parent().map(Path::to_owned);
-                let expected = CodexLocation {
-                    binary,
-                    found_at: link.clone(),
-                    tools,
-                };
+                let expected = CodexLocation { binary, found_at: link.clone(), tools };
                 assert_eq!(tree.find(), Ok(expected.clone()), "{folder}/{name}");
-                assert_eq!(
-                    find_codex(Some(&link), None),
-                    Ok(expected),
-                    "{folder}/{name}"
-                );
+                assert_eq!(find_codex(Some(&link), None), Ok(expected), "{folder}/{name}");
             }
         }
     }
@@ -277,11 +245,7 @@ mod tests {
         let Platform { package, triple } = platform();
         let tree = Tree::new();
         let store = "store/node_modules/@openai";
-        tree.file(
-            &format!("{store}/codex/bin/codex.js"),
-            0o755,
-            "#!/usr/bin/env node\n",
-        );
+        tree.file(&format!("{store}/codex/bin/codex.js"), 0o755, "#!/usr/bin/env node\n");
         let native = format!("{store}/{package}/vendor/{triple}/bin/codex");
         let binary = tree.file(&native, 0o755, "\x7fELF");
         symlink(tree.path("store/node_modules"), tree.path("node_modules")).unwrap();
@@ -304,11 +268,7 @@ mod tests {
         for content in ["\x7fELF", "#!/bin/sh\nexec /opt/codex \"$@\"\n"] {
             let tree = Tree::new();
             let binary = tree.file("bin/codex", 0o755, content);
-            let expected = CodexLocation {
-                binary: binary.clone(),
-                found_at: binary,
-                tools: None,
-            };
+            let expected = CodexLocation { binary: binary.clone(), found_at: binary, tools: None };
             assert_eq!(tree.find(), Ok(expected));
         }
     }
@@ -331,14 +291,8 @@ mod tests {
         let tree = Tree::new();
         assert_eq!(tree.find(), Err(DiscoverError::NotFound));
         assert_eq!(find_codex(None, None), Err(DiscoverError::NotFound));
-        assert_eq!(
-            find_codex(None, Some(OsStr::new(".::"))),
-            Err(DiscoverError::NotFound)
-        );
+        assert_eq!(find_codex(None, Some(OsStr::new(".::"))), Err(DiscoverError::NotFound));
         let missing = tree.path("missing");
-        assert_eq!(
-            find_codex(Some(&missing), None),
-            Err(DiscoverError::NotFound)
-        );
+        assert_eq!(find_codex(Some(&missing), None), Err(DiscoverError::NotFound));
     }
 }

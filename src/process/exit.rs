@@ -29,10 +29,7 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn new(leader: Pid) -> Self {
-        Self {
-            leader,
-            unreaped: Mutex::new(true),
-        }
+        Self { leader, unreaped: Mutex::new(true) }
     }
 
     /// Sends a signal to every member, or does nothing once the leader was reaped.
@@ -78,11 +75,7 @@ impl ExitWatch {
     /// The watch, and the end whose drop is the signal for `poll`.
     pub(crate) fn new() -> io::Result<(Arc<Self>, PipeWriter)> {
         let (hang_up, signal) = io::pipe()?;
-        let watch = Self {
-            hang_up,
-            over: Mutex::new(None),
-            changed: Condvar::new(),
-        };
+        let watch = Self { hang_up, over: Mutex::new(None), changed: Condvar::new() };
         Ok((Arc::new(watch), signal))
     }
 
@@ -122,10 +115,7 @@ impl ExitWatch {
                     status.and_then(|status| status.signal()),
                 );
             }
-            over = self
-                .changed
-                .wait(over)
-                .unwrap_or_else(PoisonError::into_inner);
+            over = self.changed.wait(over).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -22,10 +22,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// The kernel watches the *thread* that spawns: when that thread ends, the child is killed, even
 /// if the process lives on. Spawn from a thread that outlives the child. Only the direct child is
 /// covered, not what it starts itself. Does nothing on systems other than Linux.
-#[expect(
-    unsafe_code,
-    reason = "a parent-death signal can only be set between fork and exec"
-)]
+#[expect(unsafe_code, reason = "a parent-death signal can only be set between fork and exec")]
 pub fn die_with_parent(command: &mut Command) {
     #[cfg(target_os = "linux")]
     {
@@ -93,11 +90,7 @@ fn classify(spec: &ChildSpec, source: io::Error) -> SpawnError {
     if let Some(cwd) = &spec.cwd
         && let Err(source) = enter(cwd)
     {
-        return SpawnError::WorkingDirectory {
-            program,
-            cwd: cwd.clone(),
-            source,
-        };
+        return SpawnError::WorkingDirectory { program, cwd: cwd.clone(), source };
     }
     match source.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT | Errno::ENOTDIR) if !spec.program.exists() => {

@@ -19,10 +19,7 @@ const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
 
 fn deadlines(after_stdin_close: Duration, after_sigterm: Duration) -> StopDeadlines {
-    StopDeadlines {
-        after_stdin_close,
-        after_sigterm,
-    }
+    StopDeadlines { after_stdin_close, after_sigterm }
 }
 
 #[test]

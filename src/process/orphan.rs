@@ -67,10 +67,7 @@ pub struct OrphanLedger {
 impl OrphanLedger {
     /// A ledger in this file, which need not exist; its directory must.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            changing: Mutex::new(()),
-        }
+        Self { path: path.into(), changing: Mutex::new(()) }
     }
 
     /// Adds a live child. On disk when this returns.
@@ -125,11 +122,7 @@ impl OrphanLedger {
             .collect();
         for Swept { child, outcome } in &swept {
             if let SweepOutcome::Killed { processes } = outcome {
-                tracing::warn!(
-                    pid = child.pid,
-                    processes,
-                    "killed what a crash left running"
-                );
+                tracing::warn!(pid = child.pid, processes, "killed what a crash left running");
             }
         }
         self.write(Vec::new())?;
@@ -142,20 +135,13 @@ impl OrphanLedger {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => {
-                return Err(LedgerError::Read {
-                    path: self.path.clone(),
-                    source,
-                });
+                return Err(LedgerError::Read { path: self.path.clone(), source });
             }
         };
         match serde_json::from_slice::<Content>(&bytes) {
             Ok(content) if content.format == FORMAT => {
                 let same_boot = content.boot_id == procfs::boot_id();
-                Ok(if same_boot {
-                    content.children
-                } else {
-                    Vec::new()
-                })
+                Ok(if same_boot { content.children } else { Vec::new() })
             }
             _ => {
                 self.move_aside();
@@ -176,38 +162,25 @@ impl OrphanLedger {
     }
 
     fn write(&self, children: Vec<Record>) -> Result<(), LedgerError> {
-        let content = Content {
-            format: FORMAT,
-            boot_id: procfs::boot_id(),
-            children,
-        };
+        let content = Content { format: FORMAT, boot_id: procfs::boot_id(), children };
         serde_json::to_vec(&content)
             .map_err(io::Error::from)
             .and_then(|bytes| replace(&self.path, &bytes))
-            .map_err(|source| LedgerError::Write {
-                path: self.path.clone(),
-                source,
-            })
+            .map_err(|source| LedgerError::Write { path: self.path.clone(), source })
     }
 }
 
 /// Replaces a file so that after a crash or a power loss it is either the old or the new one.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = sibling(path, ".tmp");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     // The mode above counts only for a file that was not there.
     file.set_permissions(PermissionsExt::from_mode(0o600))?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
@@ -226,12 +199,7 @@ mod tests {
     }
 
     fn pids(ledger: &OrphanLedger) -> Vec<u32> {
-        ledger
-            .read()
-            .unwrap()
-            .iter()
-            .map(|record| record.child.pid)
-            .collect()
+        ledger.read().unwrap().iter().map(|record| record.child.pid).collect()
     }
 
     #[test]
@@ -253,10 +221,7 @@ mod tests {
     fn a_damaged_file_is_kept_aside() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("children.json");
-        for damaged in [
-            "{\"format\":1,",
-            "{\"format\":2,\"boot_id\":null,\"children\":[]}",
-        ] {
+        for damaged in ["{\"format\":1,", "{\"format\":2,\"boot_id\":null,\"children\":[]}"] {
             std::fs::write(&path, damaged).unwrap();
             let ledger = OrphanLedger::new(&path);
             assert_eq!(ledger.sweep().unwrap(), []);
@@ -272,16 +237,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("children.json");
         let own = procfs::identity_of(std::process::id()).unwrap();
-        let record = Record {
-            child: own,
-            session: 0,
-        };
+        let record = Record { child: own, session: 0 };
         let boot_id = Some("another".to_owned());
-        let content = Content {
-            format: FORMAT,
-            boot_id,
-            children: vec![record],
-        };
+        let content = Content { format: FORMAT, boot_id, children: vec![record] };
         std::fs::write(&path, serde_json::to_vec(&content).unwrap()).unwrap();
         assert_eq!(OrphanLedger::new(&path).sweep().unwrap(), []);
     }
@@ -292,9 +250,6 @@ mod tests {
         let ledger = OrphanLedger::new(directory.path().join("children.json"));
         assert_eq!(ledger.sweep().unwrap(), []);
         let nowhere = OrphanLedger::new(directory.path().join("none/children.json"));
-        assert!(matches!(
-            nowhere.record(stranger(10)),
-            Err(LedgerError::Write { .. })
-        ));
+        assert!(matches!(nowhere.record(stranger(10)), Err(LedgerError::Write { .. })));
     }
 }

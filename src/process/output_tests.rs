@@ -21,19 +21,13 @@ fn run(body: &str) -> (Vec<Line>, ChildExit) {
 }
 
 fn code(code: i32) -> ChildExit {
-    ChildExit {
-        code: Some(code),
-        ..ChildExit::default()
-    }
+    ChildExit { code: Some(code), ..ChildExit::default() }
 }
 
 #[test]
 fn lines_arrive_in_order_and_half_a_line_is_reported() {
     let (lines, exit) = run("echo one; printf 'two\nhalf'; exit 3");
-    assert_eq!(
-        lines,
-        [text("one"), text("two"), Line::Partial { bytes: 4 }]
-    );
+    assert_eq!(lines, [text("one"), text("two"), Line::Partial { bytes: 4 }]);
     assert_eq!(exit, code(3));
 }
 
@@ -56,12 +50,7 @@ fn nothing_is_lost_when_the_receiver_is_slower_than_the_child() {
     // the child has ended long before the last is taken.
     let (lines, _) = run("seq 1 100000");
     assert_eq!(lines.len(), 100_000);
-    assert!(
-        lines
-            .iter()
-            .enumerate()
-            .all(|(at, line)| *line == text(&(at + 1).to_string()))
-    );
+    assert!(lines.iter().enumerate().all(|(at, line)| *line == text(&(at + 1).to_string())));
 }
 
 #[test]
@@ -199,10 +188,7 @@ fn what_cannot_start_says_why() {
 
     let (error, _) = failure(&path("missing"), None);
     assert!(matches!(&error, SpawnError::NotFound { program } if *program == path("missing")));
-    assert_eq!(
-        error.to_string(),
-        format!("start {}: no such program", path("missing").display())
-    );
+    assert_eq!(error.to_string(), format!("start {}: no such program", path("missing").display()));
 
     std::fs::write(path("plain"), "text").unwrap();
     let (error, _) = failure(&path("plain"), None);
@@ -214,10 +200,7 @@ fn what_cannot_start_says_why() {
 
     let orphan = path("orphan");
     let command = "printf '#!/missing/interpreter\\n' > \"$0\"; chmod 755 \"$0\"";
-    let made = std::process::Command::new("/bin/sh")
-        .args(["-c", command])
-        .arg(&orphan)
-        .status();
+    let made = std::process::Command::new("/bin/sh").args(["-c", command]).arg(&orphan).status();
     assert!(made.unwrap().success());
     let (error, _) = failure(&orphan, None);
     assert!(matches!(error, SpawnError::NotExecutable { .. }));

@@ -62,19 +62,12 @@ fn parse(stat: &[u8]) -> Option<Stat> {
     // The name may hold anything, parentheses, spaces and bytes that are not UTF-8 included.
     let name_start = stat.iter().position(|byte| *byte == b'(')?;
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
-    let pid = std::str::from_utf8(stat.get(..name_start)?)
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
+    let pid = std::str::from_utf8(stat.get(..name_start)?).ok()?.trim().parse().ok()?;
     let rest = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - 3).copied();
     Some(Stat {
-        identity: ProcessIdentity {
-            pid,
-            start_time: field(22)?.parse().ok()?,
-        },
+        identity: ProcessIdentity { pid, start_time: field(22)?.parse().ok()? },
         state: field(3)?.chars().next()?,
         group: field(5)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
@@ -90,28 +83,13 @@ mod tests {
         let line =
             b"42 (a) R 1 (b\xff) S 7 40 39 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2\n";
         let stat = parse(line).unwrap();
-        assert_eq!(
-            stat.identity,
-            ProcessIdentity {
-                pid: 42,
-                start_time: 98765
-            }
-        );
+        assert_eq!(stat.identity, ProcessIdentity { pid: 42, start_time: 98765 });
         assert_eq!((stat.state, stat.group, stat.session), ('S', 40, 39));
     }
 
     #[test]
     fn garbage_is_no_process() {
-        for text in [
-            "",
-            "x",
-            "1",
-            "1 (a",
-            "1 a)",
-            ") (",
-            "1 (a) S 1 2",
-            "-1 (a) S 7 40 39",
-        ] {
+        for text in ["", "x", "1", "1 (a", "1 a)", ") (", "1 (a) S 1 2", "-1 (a) S 7 40 39"] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
     }
@@ -122,10 +100,7 @@ mod tests {
         let own = std::process::id();
         let stat = stat_of(own).unwrap();
         assert_eq!(stat.identity.pid, own);
-        assert_eq!(
-            stat.session,
-            nix::unistd::getsid(None).unwrap().as_raw().cast_unsigned()
-        );
+        assert_eq!(stat.session, nix::unistd::getsid(None).unwrap().as_raw().cast_unsigned());
         assert!(all().iter().any(|other| other.identity == stat.identity));
         assert_eq!(identity_of(u32::MAX), None);
     }

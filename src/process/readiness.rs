@@ -67,10 +67,7 @@ impl PipeReading {
     ) -> io::Result<usize> {
         loop {
             if self.drain.is_none() && exit.is_over() {
-                self.drain = Some(Drain {
-                    time: DRAIN_TIME,
-                    bytes: DRAIN_BYTES,
-                });
+                self.drain = Some(Drain { time: DRAIN_TIME, bytes: DRAIN_BYTES });
             }
             let allowed = match &self.drain {
                 Some(drain) if drain.bytes == 0 => return Ok(0),

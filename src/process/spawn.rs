@@ -82,9 +82,7 @@ impl Child {
         }
         let parts = self.parts.clone();
         let body = move || stop::drive(deadlines, &parts.group, &parts.stdin, &parts.exit);
-        let spawned = thread::Builder::new()
-            .name(format!("{}-stop", self.name))
-            .spawn(body);
+        let spawned = thread::Builder::new().name(format!("{}-stop", self.name)).spawn(body);
         if let Err(error) = spawned {
             // Without a thread nobody could wait for the deadlines, and a child that is never
             // stopped is worse than one that is stopped rudely.
@@ -153,10 +151,7 @@ fn start(
         let name = name.clone();
         move || attend_child(&spec, name, sink, on_stderr_line, &started)
     };
-    if let Err(source) = thread::Builder::new()
-        .name(format!("{name}-out"))
-        .spawn(body)
-    {
+    if let Err(source) = thread::Builder::new().name(format!("{name}-out")).spawn(body) {
         return Err(SpawnError::Other { program, source });
     }
     match answer.recv_timeout(SPAWN_DEADLINE) {
@@ -209,11 +204,7 @@ fn attend_child(
     // The thread's end drops its sender: that, not a message, is what is waited for.
     let _ = running.stderr_ended.recv_timeout(STDERR_GRACE);
     let stderr_tail = lock(&tail).snapshot();
-    sink.ended(ChildExit {
-        code,
-        signal,
-        stderr_tail,
-    });
+    sink.ended(ChildExit { code, signal, stderr_tail });
 }
 
 /// A started process with its helping threads at work.
@@ -240,10 +231,7 @@ fn start_process(
     tail: &Arc<Mutex<StderrTail>>,
     on_stderr_line: Option<StderrCallback>,
 ) -> Result<Running, SpawnError> {
-    let no_means = |source| SpawnError::Other {
-        program: spec.program.clone(),
-        source,
-    };
+    let no_means = |source| SpawnError::Other { program: spec.program.clone(), source };
     let (exit, exit_signal) = ExitWatch::new().map_err(no_means)?;
     let stdin = StdinWriter::new();
 
@@ -257,19 +245,11 @@ fn start_process(
     };
     let for_stdin = {
         let (stdin, exit) = (stdin.clone(), Arc::clone(&exit));
-        helper(format!("{name}-in"), move |pipe: ChildStdin| {
-            stdin::serve(&stdin, pipe, &exit)
-        })
+        helper(format!("{name}-in"), move |pipe: ChildStdin| stdin::serve(&stdin, pipe, &exit))
     };
     let for_waiting = helper(format!("{name}-wait"), move |attended: Attended| {
         let Attended { process, parts } = attended;
-        exit::attend(
-            process,
-            &parts.group,
-            &parts.exit,
-            exit_signal,
-            &parts.stdin,
-        );
+        exit::attend(process, &parts.group, &parts.exit, exit_signal, &parts.stdin);
     });
     let for_stderr = for_stderr.map_err(no_means)?;
     let for_stdin = for_stdin.map_err(no_means)?;
@@ -288,17 +268,8 @@ fn start_process(
     if let Some(pipe) = process.stdin.take() {
         let _ = for_stdin.send(pipe);
     }
-    let _ = for_waiting.send(Attended {
-        process,
-        parts: parts.clone(),
-    });
-    Ok(Running {
-        pid,
-        identity,
-        parts,
-        stdout,
-        stderr_ended,
-    })
+    let _ = for_waiting.send(Attended { process, parts: parts.clone() });
+    Ok(Running { pid, identity, parts, stdout, stderr_ended })
 }
 
 /// Makes a thread that waits for one value, works on it and ends; it also ends when the sender is
@@ -319,9 +290,5 @@ fn helper<T: Send + 'static>(
 /// The kernel keeps 15 bytes of a thread's name, five of which say what the thread does.
 fn thread_name(program: &Path) -> String {
     let file_name = program.file_name().unwrap_or_default().to_string_lossy();
-    file_name
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
-        .take(10)
-        .collect()
+    file_name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(10).collect()
 }

@@ -38,16 +38,11 @@ impl StderrTail {
         let mut completed = Vec::new();
         for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
             let ended = piece.last() == Some(&b'\n');
-            let content = if ended {
-                &piece[..piece.len() - 1]
-            } else {
-                piece
-            };
+            let content = if ended { &piece[..piece.len() - 1] } else { piece };
             // Escaping never shortens a text, so bytes beyond the limit cannot be shown.
             let room = STDERR_LINE_BYTES.saturating_sub(self.open.len());
             self.cut |= content.len() > room;
-            self.open
-                .extend_from_slice(&content[..content.len().min(room)]);
+            self.open.extend_from_slice(&content[..content.len().min(room)]);
             if ended {
                 completed.extend(self.end_line());
             }
@@ -80,12 +75,7 @@ impl StderrTail {
     pub(crate) fn snapshot(&self) -> Vec<String> {
         let open = self.open_line();
         let skipped = usize::from(open.is_some() && self.lines.len() == STDERR_LINES);
-        self.lines
-            .iter()
-            .skip(skipped)
-            .cloned()
-            .chain(open)
-            .collect()
+        self.lines.iter().skip(skipped).cloned().chain(open).collect()
     }
 }
 
@@ -135,9 +125,7 @@ pub(crate) fn drain(
 
 fn report(callback: &mut Option<StderrCallback>, lines: &[String]) {
     let Some(call) = callback else { return };
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        lines.iter().for_each(|line| call(line))
-    }));
+    let outcome = catch_unwind(AssertUnwindSafe(|| lines.iter().for_each(|line| call(line))));
     if outcome.is_err() {
         *callback = None;
     }

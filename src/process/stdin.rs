@@ -65,17 +65,8 @@ enum Phase {
 
 impl StdinWriter {
     pub(crate) fn new() -> Self {
-        let state = QueueState {
-            writes: VecDeque::new(),
-            bytes: 0,
-            phase: Phase::Open,
-        };
-        Self {
-            queue: Arc::new(Queue {
-                state: Mutex::new(state),
-                changed: Condvar::new(),
-            }),
-        }
+        let state = QueueState { writes: VecDeque::new(), bytes: 0, phase: Phase::Open };
+        Self { queue: Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() }) }
     }
 
     /// Queues bytes, in the order of the calls. Never waits.
@@ -131,11 +122,7 @@ impl StdinWriter {
                 return None;
             }
             // The end of the child abandons the queue, so this wait is as bounded as the child.
-            state = self
-                .queue
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.queue.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -221,10 +208,7 @@ mod tests {
         writer.pop_front();
         writer.write(&b"x"[..]).unwrap();
         let bytes = STDIN_QUEUE_BYTES + 1;
-        assert_eq!(
-            writer.write(vec![0; bytes]),
-            Err(StdinError::TooLarge { bytes })
-        );
+        assert_eq!(writer.write(vec![0; bytes]), Err(StdinError::TooLarge { bytes }));
     }
 
     #[test]

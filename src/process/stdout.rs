@@ -21,18 +21,12 @@ pub(crate) struct GuardedSink {
 
 impl GuardedSink {
     pub(crate) fn new(sink: Box<dyn OutputSink>) -> Self {
-        Self {
-            sink: Some(sink),
-            state: SinkState::Open,
-        }
+        Self { sink: Some(sink), state: SinkState::Open }
     }
 
     /// A sink for a child that nobody waited for.
     pub(crate) fn absent() -> Self {
-        Self {
-            sink: None,
-            state: SinkState::Gone,
-        }
+        Self { sink: None, state: SinkState::Gone }
     }
 
     fn lines(&mut self, batch: Vec<Line>) {

@@ -75,10 +75,7 @@ pub struct StopSequence {
 impl StopSequence {
     /// A sequence that has not begun.
     pub fn new(deadlines: StopDeadlines) -> Self {
-        Self {
-            phase: StopPhase::Running,
-            deadlines,
-        }
+        Self { phase: StopPhase::Running, deadlines }
     }
 
     /// How far it has come.
@@ -127,11 +124,7 @@ pub(crate) fn drive(
         }
         let Some(wait) = step.wait else { return };
         let gone = exit.wait_at_most(wait);
-        input = if gone {
-            StopInput::Gone
-        } else {
-            StopInput::TimedOut
-        };
+        input = if gone { StopInput::Gone } else { StopInput::TimedOut };
     }
 }
 
@@ -153,36 +146,18 @@ mod tests {
     };
 
     fn step(action: StopAction, wait: Option<u64>) -> StopStep {
-        StopStep {
-            action,
-            wait: wait.map(Duration::from_secs),
-        }
+        StopStep { action, wait: wait.map(Duration::from_secs) }
     }
 
     #[test]
     fn a_child_that_ignores_everything_is_killed() {
         let mut sequence = StopSequence::new(DEADLINES);
-        assert_eq!(
-            sequence.apply(StopInput::Begin),
-            step(StopAction::CloseStdin, Some(1))
-        );
-        assert_eq!(
-            sequence.apply(StopInput::TimedOut),
-            step(StopAction::Terminate, Some(2))
-        );
-        assert_eq!(
-            sequence.apply(StopInput::TimedOut),
-            step(StopAction::Kill, None)
-        );
-        assert_eq!(
-            sequence.apply(StopInput::TimedOut),
-            step(StopAction::Nothing, None)
-        );
+        assert_eq!(sequence.apply(StopInput::Begin), step(StopAction::CloseStdin, Some(1)));
+        assert_eq!(sequence.apply(StopInput::TimedOut), step(StopAction::Terminate, Some(2)));
+        assert_eq!(sequence.apply(StopInput::TimedOut), step(StopAction::Kill, None));
+        assert_eq!(sequence.apply(StopInput::TimedOut), step(StopAction::Nothing, None));
         assert_eq!(sequence.phase(), StopPhase::Killed);
-        assert_eq!(
-            sequence.apply(StopInput::Gone),
-            step(StopAction::Nothing, None)
-        );
+        assert_eq!(sequence.apply(StopInput::Gone), step(StopAction::Nothing, None));
         assert_eq!(sequence.phase(), StopPhase::Gone);
     }
 
@@ -205,16 +180,10 @@ mod tests {
     #[test]
     fn nothing_happens_before_the_beginning_and_it_begins_once() {
         let mut sequence = StopSequence::new(DEADLINES);
-        assert_eq!(
-            sequence.apply(StopInput::TimedOut),
-            step(StopAction::Nothing, None)
-        );
+        assert_eq!(sequence.apply(StopInput::TimedOut), step(StopAction::Nothing, None));
         assert_eq!(sequence.phase(), StopPhase::Running);
         sequence.apply(StopInput::Begin);
-        assert_eq!(
-            sequence.apply(StopInput::Begin),
-            step(StopAction::Nothing, None)
-        );
+        assert_eq!(sequence.apply(StopInput::Begin), step(StopAction::Nothing, None));
         assert_eq!(sequence.phase(), StopPhase::StdinClosed);
     }
 }

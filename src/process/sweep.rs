@@ -69,17 +69,11 @@ fn judge(child: ProcessIdentity, session: u32, processes: &[Stat]) -> Verdict {
     if child.pid <= 1 || i32::try_from(child.pid).is_err() {
         return Verdict::Recycled;
     }
-    let leader = processes
-        .iter()
-        .find(|process| process.identity.pid == child.pid);
+    let leader = processes.iter().find(|process| process.identity.pid == child.pid);
     if leader.is_some_and(|leader| leader.identity != child) {
         return Verdict::Recycled;
     }
-    let in_group = || {
-        processes
-            .iter()
-            .filter(|process| process.group == child.pid)
-    };
+    let in_group = || processes.iter().filter(|process| process.group == child.pid);
     let is_ours =
         |member: &Stat| member.identity.start_time >= child.start_time && member.session == session;
     if leader.is_none() && !in_group().all(is_ours) {
@@ -95,19 +89,11 @@ fn judge(child: ProcessIdentity, session: u32, processes: &[Stat]) -> Verdict {
 mod tests {
     use super::*;
 
-    const CHILD: ProcessIdentity = ProcessIdentity {
-        pid: 100,
-        start_time: 5_000,
-    };
+    const CHILD: ProcessIdentity = ProcessIdentity { pid: 100, start_time: 5_000 };
     const SESSION: u32 = 7;
 
     fn process(pid: u32, start_time: u64, group: u32, session: u32, state: char) -> Stat {
-        Stat {
-            identity: ProcessIdentity { pid, start_time },
-            state,
-            group,
-            session,
-        }
+        Stat { identity: ProcessIdentity { pid, start_time }, state, group, session }
     }
 
     #[test]
@@ -122,34 +108,24 @@ mod tests {
 
     #[test]
     fn a_leader_with_another_start_time_is_not_ours() {
-        let seen = [
-            process(100, 5_001, 100, SESSION, 'S'),
-            process(101, 6_000, 100, SESSION, 'S'),
-        ];
+        let seen = [process(100, 5_001, 100, SESSION, 'S'), process(101, 6_000, 100, SESSION, 'S')];
         assert_eq!(judge(CHILD, SESSION, &seen), Verdict::Recycled);
     }
 
     #[test]
     fn members_without_a_leader_are_ours_only_if_all_match() {
         let ours = process(101, 5_000, 100, SESSION, 'S');
-        assert_eq!(
-            judge(CHILD, SESSION, &[ours]),
-            Verdict::Kill { processes: 1 }
-        );
-        for stranger in [
-            process(102, 4_999, 100, SESSION, 'S'),
-            process(102, 5_500, 100, SESSION + 1, 'S'),
-        ] {
+        assert_eq!(judge(CHILD, SESSION, &[ours]), Verdict::Kill { processes: 1 });
+        for stranger in
+            [process(102, 4_999, 100, SESSION, 'S'), process(102, 5_500, 100, SESSION + 1, 'S')]
+        {
             assert_eq!(judge(CHILD, SESSION, &[ours, stranger]), Verdict::Recycled);
         }
     }
 
     #[test]
     fn zombies_are_nothing_to_kill() {
-        let seen = [
-            process(100, 5_000, 100, SESSION, 'Z'),
-            process(101, 5_000, 100, SESSION, 'Z'),
-        ];
+        let seen = [process(100, 5_000, 100, SESSION, 'Z'), process(101, 5_000, 100, SESSION, 'Z')];
         assert_eq!(judge(CHILD, SESSION, &seen), Verdict::Gone);
         assert_eq!(judge(CHILD, SESSION, &[]), Verdict::Gone);
     }

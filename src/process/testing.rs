@@ -40,12 +40,7 @@ pub(crate) fn shell(script: &str, args: &[&Path]) -> ChildSpec {
 /// descriptor, and a file open for writing cannot be executed.
 pub(crate) fn script(path: &Path, body: &str) -> PathBuf {
     let made = Command::new("/bin/sh")
-        .args([
-            "-c",
-            "printf '#!/bin/sh\n%s\n' \"$1\" > \"$2\" && chmod 755 \"$2\"",
-            "sh",
-            body,
-        ])
+        .args(["-c", "printf '#!/bin/sh\n%s\n' \"$1\" > \"$2\" && chmod 755 \"$2\"", "sh", body])
         .arg(path)
         .status();
     assert!(made.unwrap().success());
@@ -101,9 +96,7 @@ pub(crate) struct Recording(Receiver<Told>);
 
 impl Recording {
     pub(crate) fn next(&self) -> Told {
-        self.0
-            .recv_timeout(DEADLINE)
-            .expect("the child says something")
+        self.0.recv_timeout(DEADLINE).expect("the child says something")
     }
 
     /// Waits until the child has printed exactly these lines next, in however many reads.
@@ -131,10 +124,7 @@ impl Recording {
             }
         };
         // The sink is dropped after its last call, which ends the channel.
-        assert!(matches!(
-            self.0.recv_timeout(DEADLINE),
-            Err(RecvTimeoutError::Disconnected)
-        ));
+        assert!(matches!(self.0.recv_timeout(DEADLINE), Err(RecvTimeoutError::Disconnected)));
         (lines, exit)
     }
 
@@ -167,11 +157,7 @@ impl Lifeline {
         let path = directory.join("lifeline");
         mkfifo(&path, Mode::S_IRWXU).unwrap();
         let mut options = File::options();
-        let reader = options
-            .read(true)
-            .custom_flags(OFlag::O_NONBLOCK.bits())
-            .open(&path)
-            .unwrap();
+        let reader = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path).unwrap();
         Self { path, reader }
     }
 
@@ -212,10 +198,7 @@ impl Lifeline {
 
     fn poll(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
-        assert!(
-            !left.is_zero(),
-            "waited too long for the holder of a lifeline"
-        );
+        assert!(!left.is_zero(), "waited too long for the holder of a lifeline");
         let mut fds = [PollFd::new(self.reader.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::try_from(left).unwrap()).unwrap();
     }

@@ -64,25 +64,15 @@ pub fn codex_version(path: &Path, deadline: Duration) -> Result<Version, Version
         line_cap: LINE_CAP,
     };
     let (answered, answer) = sync_channel(1);
-    let listener = Listener {
-        version: None,
-        last: String::new(),
-        answered,
-    };
+    let listener = Listener { version: None, last: String::new(), answered };
     // Dropped on every way out, which kills whatever still runs.
     let child = spawn(spec, listener)?;
     child.stdin().close();
     match answer.recv_timeout(deadline) {
         Ok(Ok(version)) => Ok(version),
-        Ok(Err(said)) => Err(VersionError::Unreadable {
-            path: path.to_owned(),
-            said,
-        }),
+        Ok(Err(said)) => Err(VersionError::Unreadable { path: path.to_owned(), said }),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            Err(VersionError::TimedOut {
-                path: path.to_owned(),
-                deadline,
-            })
+            Err(VersionError::TimedOut { path: path.to_owned(), deadline })
         }
     }
 }
@@ -110,10 +100,7 @@ impl OutputSink for Listener {
             (true, Some(complaint)) => complaint.clone(),
             _ => self.last.clone(),
         };
-        let answer = self
-            .version
-            .filter(|_| exit.code == Some(0))
-            .ok_or_else(said);
+        let answer = self.version.filter(|_| exit.code == Some(0)).ok_or_else(said);
         // The one value fits; if the asker has left, nobody misses it.
         let _ = self.answered.try_send(answer);
     }
@@ -131,10 +118,7 @@ mod tests {
             &directory.path().join("codex"),
             "echo WARNING: 9.9.9 >&2; test \"$1\" = --version && echo codex-cli 0.169.0",
         );
-        assert_eq!(
-            codex_version(&codex, DEADLINE).unwrap(),
-            Version::new(0, 169, 0)
-        );
+        assert_eq!(codex_version(&codex, DEADLINE).unwrap(), Version::new(0, 169, 0));
     }
 
     #[test]
@@ -153,26 +137,17 @@ mod tests {
             }
         }
         let missing = codex_version(&directory.path().join("none"), DEADLINE);
-        assert!(matches!(
-            missing,
-            Err(VersionError::Spawn(SpawnError::NotFound { .. }))
-        ));
+        assert!(matches!(missing, Err(VersionError::Spawn(SpawnError::NotFound { .. }))));
     }
 
     #[test]
     fn a_program_that_hangs_is_killed() {
         let directory = tempfile::tempdir().unwrap();
         let lifeline = Lifeline::new(directory.path());
-        let body = format!(
-            "exec 3>'{}'; echo x >&3; exec sleep 60",
-            lifeline.path().display()
-        );
+        let body = format!("exec 3>'{}'; echo x >&3; exec sleep 60", lifeline.path().display());
         let codex = script(&directory.path().join("codex"), &body);
         let asking = std::thread::spawn(move || codex_version(&codex, Duration::from_millis(300)));
-        assert!(matches!(
-            asking.join().unwrap(),
-            Err(VersionError::TimedOut { .. })
-        ));
+        assert!(matches!(asking.join().unwrap(), Err(VersionError::TimedOut { .. })));
         lifeline.assert_dead();
     }
 }

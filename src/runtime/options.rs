@@ -21,11 +21,7 @@ pub struct RuntimeOptions {
 impl RuntimeOptions {
     /// Options with the default [`Limits`].
     pub fn new(home: impl Into<PathBuf>, version: impl Into<String>) -> Self {
-        Self {
-            home: home.into(),
-            version: version.into(),
-            limits: Limits::default(),
-        }
+        Self { home: home.into(), version: version.into(), limits: Limits::default() }
     }
 }
 

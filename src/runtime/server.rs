@@ -118,9 +118,7 @@ fn take_line(server: &Arc<Server>, line: &Line) {
         Ok(Inbound::Request { id, method, params }) => call(server, &id, &method, params),
         Ok(Inbound::Answer { id, outcome }) => {
             let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(Value::Null);
-            server
-                .requests
-                .answer(&id, outcome.map(|raw| raw.map_or(Value::Null, value)));
+            server.requests.answer(&id, outcome.map(|raw| raw.map_or(Value::Null, value)));
         }
         Ok(Inbound::Notification { method, .. }) => tracing::debug!(method, "notification"),
         Err(error) => tracing::warn!(%error, "line dropped"),
@@ -141,14 +139,8 @@ fn call(server: &Arc<Server>, id: &RpcId, method: &str, params: Option<&RawValue
 
 /// Clients discover the method set from this message, so it lists every method.
 fn unknown_method(method: &str) -> Fault {
-    let known: Vec<String> = METHODS
-        .iter()
-        .map(|(name, _)| format!("`{name}`"))
-        .collect();
-    Fault::bad_request(format!(
-        "unknown variant `{method}`, expected one of {}",
-        known.join(", ")
-    ))
+    let known: Vec<String> = METHODS.iter().map(|(name, _)| format!("`{name}`")).collect();
+    Fault::bad_request(format!("unknown variant `{method}`, expected one of {}", known.join(", ")))
 }
 
 fn stop(server: &Arc<Server>) {

@@ -56,14 +56,8 @@ impl AppServerClient {
     #[track_caller]
     pub fn spawn(program: &Path, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(program);
-        command
-            .arg("app-server")
-            .env_clear()
-            .envs(environment.iter().copied());
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.arg("app-server").env_clear().envs(environment.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = match command.spawn() {
             Ok(child) => child,
@@ -80,13 +74,7 @@ impl AppServerClient {
             std::thread::spawn(move || read_text(pipe, &stderr));
         }
         let stdin = child.stdin.take();
-        Self {
-            child,
-            stdin,
-            output,
-            stderr,
-            next_id: 1,
-        }
+        Self { child, stdin, output, stderr, next_id: 1 }
     }
 
     /// The child's pid, which is also its process group.
@@ -147,11 +135,9 @@ impl AppServerClient {
     #[track_caller]
     pub fn try_call(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         let id = self.start_call(method, params);
-        let answer = self.wait_for(
-            &format!("the answer to {method}"),
-            CALL_DEADLINE,
-            |message| message["id"] == id && message.get("method").is_none(),
-        );
+        let answer = self.wait_for(&format!("the answer to {method}"), CALL_DEADLINE, |message| {
+            message["id"] == id && message.get("method").is_none()
+        });
         match answer.get("error") {
             Some(error) => Err(error.clone()),
             None => Ok(answer["result"].clone()),
@@ -186,9 +172,7 @@ impl AppServerClient {
     /// When the child no longer reads.
     #[track_caller]
     pub fn send_raw(&mut self, bytes: &[u8]) {
-        let Some(stdin) = self.stdin.as_mut() else {
-            panic!("stdin was closed before")
-        };
+        let Some(stdin) = self.stdin.as_mut() else { panic!("stdin was closed before") };
         if let Err(error) = stdin.write_all(bytes).and_then(|()| stdin.flush()) {
             panic!("failed to write to the child: {error}; {}", self.describe());
         }
@@ -207,10 +191,7 @@ impl AppServerClient {
         matches: impl Fn(&Value) -> bool,
     ) -> Value {
         let found = self.output.wait(deadline, |all| {
-            all.iter()
-                .filter_map(Received::message)
-                .find(|message| matches(message))
-                .cloned()
+            all.iter().filter_map(Received::message).find(|message| matches(message)).cloned()
         });
         match found {
             Ok(message) => message,
@@ -251,13 +232,9 @@ impl AppServerClient {
     fn describe(&self) -> String {
         let output = self.output.read(|all| {
             let last = &all[all.len().saturating_sub(12)..];
-            last.iter()
-                .map(|line| format!("\n  {}", shortened(line)))
-                .collect::<String>()
+            last.iter().map(|line| format!("\n  {}", shortened(line))).collect::<String>()
         });
-        let stderr = self
-            .stderr
-            .read(|all| all[all.len().saturating_sub(12)..].join("\n  "));
+        let stderr = self.stderr.read(|all| all[all.len().saturating_sub(12)..].join("\n  "));
         format!("last output:{output}\nlast stderr:\n  {stderr}")
     }
 }
@@ -290,10 +267,7 @@ fn read_messages(mut pipe: impl Read, output: &Mailbox<Received>) {
             keep(line, output);
         }
         if read == 0 {
-            lines
-                .finish()
-                .into_iter()
-                .for_each(|line| keep(line, output));
+            lines.finish().into_iter().for_each(|line| keep(line, output));
             output.close("stdout ended");
             return;
         }
@@ -304,10 +278,7 @@ fn keep(line: Line, output: &Mailbox<Received>) {
     let (received, size) = match line {
         Line::Text(bytes) => match serde_json::from_slice(&bytes) {
             Ok(value) => (Received::Message(value), bytes.len()),
-            Err(_) => (
-                Received::Other(String::from_utf8_lossy(&bytes).into_owned()),
-                bytes.len(),
-            ),
+            Err(_) => (Received::Other(String::from_utf8_lossy(&bytes).into_owned()), bytes.len()),
         },
         other => (Received::Other(format!("{other:?}")), 64),
     };

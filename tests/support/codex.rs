@@ -50,10 +50,8 @@ pub fn codex_cache() -> PathBuf {
 /// [`CodexMissing`] when `tests/run` has not installed it.
 pub fn codex_binary(version: &str) -> Result<PathBuf, CodexMissing> {
     let cache = codex_cache();
-    native_in(&cache.join(version)).ok_or_else(|| CodexMissing {
-        version: version.to_owned(),
-        cache,
-    })
+    native_in(&cache.join(version))
+        .ok_or_else(|| CodexMissing { version: version.to_owned(), cache })
 }
 
 /// Every installed version, oldest first.
@@ -69,10 +67,7 @@ pub fn installed_versions() -> Vec<String> {
         })
         .collect();
     versions.sort_by_key(|version| {
-        version
-            .split('.')
-            .map(|part| part.parse::<u32>().unwrap_or(u32::MAX))
-            .collect::<Vec<_>>()
+        version.split('.').map(|part| part.parse::<u32>().unwrap_or(u32::MAX)).collect::<Vec<_>>()
     });
     versions
 }
@@ -91,10 +86,7 @@ mod tests {
     #[test]
     fn a_missing_version_says_how_to_get_it() {
         let missing = codex_binary("0.0.1").expect_err("no such version");
-        assert!(
-            missing.to_string().ends_with("run tests/run first"),
-            "{missing}"
-        );
+        assert!(missing.to_string().ends_with("run tests/run first"), "{missing}");
     }
 
     #[test]
@@ -103,10 +95,7 @@ mod tests {
         for version in [CODEX_OLD, CODEX_NEW] {
             let path = codex_binary(version).expect("run tests/run first");
             assert!(path.is_file());
-            assert!(
-                installed.iter().any(|found| found == version),
-                "{installed:?}"
-            );
+            assert!(installed.iter().any(|found| found == version), "{installed:?}");
         }
     }
 }

@@ -19,18 +19,12 @@ pub struct FakeScript {
 impl FakeScript {
     /// The same behaviour at every start.
     pub fn always(behaviour: Behaviour) -> Self {
-        Self {
-            starts: Vec::new(),
-            then: behaviour,
-        }
+        Self { starts: Vec::new(), then: behaviour }
     }
 
     /// One behaviour per start; later starts are correct.
     pub fn starts(starts: impl IntoIterator<Item = Behaviour>) -> Self {
-        Self {
-            starts: starts.into_iter().collect(),
-            then: Behaviour::default(),
-        }
+        Self { starts: starts.into_iter().collect(), then: Behaviour::default() }
     }
 
     /// The behaviour of the starts after the listed ones.
@@ -103,8 +97,7 @@ impl Behaviour {
 
     /// How calls of a method are answered.
     pub fn method(mut self, method: &str, rule: MethodRule) -> Self {
-        self.methods
-            .insert(method.to_owned(), Value::Object(rule.members));
+        self.methods.insert(method.to_owned(), Value::Object(rule.members));
         self
     }
 
@@ -298,18 +291,12 @@ impl FakeFiles {
     #[track_caller]
     pub fn write(dir: &TestDir, script: &FakeScript) -> Self {
         let script = dir.write("fake-script.json", script.to_json().to_string());
-        Self {
-            script,
-            log: dir.join("fake-received.jsonl"),
-        }
+        Self { script, log: dir.join("fake-received.jsonl") }
     }
 
     /// The environment variables that the fake reads.
     pub fn environment(&self) -> [(&'static str, &Path); 2] {
-        [
-            ("FAKE_APP_SERVER_SCRIPT", &self.script),
-            ("FAKE_APP_SERVER_LOG", &self.log),
-        ]
+        [("FAKE_APP_SERVER_SCRIPT", &self.script), ("FAKE_APP_SERVER_LOG", &self.log)]
     }
 
     /// Every message that the fake has received so far, over all starts.
@@ -337,7 +324,5 @@ impl FakeFiles {
 /// that is just being written is left out.
 pub fn read_json_lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }

@@ -27,10 +27,7 @@ pub struct Head {
 impl Head {
     /// The first value of a header; the name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -50,10 +47,7 @@ pub struct Reply {
 impl Reply {
     /// The first value of a header; the name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Asserts the status and hands the reply on.
@@ -64,10 +58,7 @@ impl Reply {
     #[track_caller]
     pub fn expect_status(self, status: u16) -> Self {
         if self.status != status {
-            panic!(
-                "expected status {status}, got {}: {}",
-                self.status, self.text
-            );
+            panic!("expected status {status}, got {}: {}", self.status, self.text);
         }
         self
     }
@@ -98,12 +89,7 @@ pub fn send(address: SocketAddr, request: Request<'_>, deadline: Duration) -> io
     stream.set_read_timeout(Some(deadline))?;
     stream.set_write_timeout(Some(deadline))?;
     stream.set_nodelay(true)?;
-    let named = |name: &str| {
-        request
-            .headers
-            .iter()
-            .any(|(key, _)| key.eq_ignore_ascii_case(name))
-    };
+    let named = |name: &str| request.headers.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
     let mut head = format!("{} {} HTTP/1.1\r\n", request.method, request.target);
     for (name, value) in request.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -143,19 +129,10 @@ fn read_reply(reader: &mut impl BufRead) -> io::Result<Reply> {
             continue;
         }
         let empty = matches!(status, 101 | 204 | 304);
-        let body = if empty {
-            Vec::new()
-        } else {
-            read_body(reader, &head, true)?
-        };
+        let body = if empty { Vec::new() } else { read_body(reader, &head, true)? };
         let text = String::from_utf8_lossy(&body).into_owned();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        return Ok(Reply {
-            status,
-            headers: head.headers,
-            body,
-            text,
-        });
+        return Ok(Reply { status, headers: head.headers, body, text });
     }
 }
 
@@ -181,11 +158,8 @@ pub fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Head>> {
         if text.is_empty() {
             return Ok(Some(head));
         }
-        let (name, value) = text
-            .split_once(':')
-            .ok_or_else(|| invalid("a header has no colon"))?;
-        head.headers
-            .push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
+        let (name, value) = text.split_once(':').ok_or_else(|| invalid("a header has no colon"))?;
+        head.headers.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
     }
 }
 
@@ -197,10 +171,7 @@ pub fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Head>> {
 /// When the stream fails or ends early, or the body is over 256 MiB.
 pub fn read_body(reader: &mut impl BufRead, head: &Head, until_close: bool) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
-    if head
-        .header("transfer-encoding")
-        .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
-    {
+    if head.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         loop {
             let size = read_line(reader)?;
             let size = size.split(';').next().unwrap_or_default().trim();
@@ -214,9 +185,7 @@ pub fn read_body(reader: &mut impl BufRead, head: &Head, until_close: bool) -> i
         }
     }
     if let Some(length) = head.header("content-length") {
-        let length = length
-            .parse()
-            .map_err(|_| invalid("a bad content length"))?;
+        let length = length.parse().map_err(|_| invalid("a bad content length"))?;
         append(reader, &mut body, length)?;
     } else if until_close {
         reader.take(BODY_LIMIT).read_to_end(&mut body)?;
@@ -243,9 +212,7 @@ fn read_line(reader: &mut impl BufRead) -> io::Result<String> {
 }
 
 fn text_of(line: &[u8]) -> String {
-    String::from_utf8_lossy(line)
-        .trim_end_matches(['\r', '\n'])
-        .to_owned()
+    String::from_utf8_lossy(line).trim_end_matches(['\r', '\n']).to_owned()
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -263,10 +230,7 @@ mod tests {
         let mut reader = BufReader::new(&chunked[..]);
         let head = read_head(&mut reader).expect("read").expect("head");
         assert_eq!(head.first_line, "POST /x HTTP/1.1");
-        assert_eq!(
-            read_body(&mut reader, &head, false).expect("body"),
-            b"abcde"
-        );
+        assert_eq!(read_body(&mut reader, &head, false).expect("body"), b"abcde");
 
         let measured = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n{}{}{}";
         let mut reader = BufReader::new(&measured[..]);
@@ -277,21 +241,13 @@ mod tests {
     #[test]
     fn an_answer_is_read_with_status_headers_and_json() {
         let raw = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 409 Conflict\r\nX-A: b\r\n\r\n{\"a\":1}";
-        let reply = read_reply(&mut BufReader::new(&raw[..]))
-            .expect("reply")
-            .expect_status(409);
-        assert_eq!(
-            (reply.header("x-a"), &reply.body["a"]),
-            (Some("b"), &Value::from(1))
-        );
+        let reply = read_reply(&mut BufReader::new(&raw[..])).expect("reply").expect_status(409);
+        assert_eq!((reply.header("x-a"), &reply.body["a"]), (Some("b"), &Value::from(1)));
     }
 
     #[test]
     fn a_truncated_message_is_an_error() {
-        for raw in [
-            "GET / HTTP/1.1\r\nHost: a",
-            "GET / HTTP/1.1\r\nno colon\r\n\r\n",
-        ] {
+        for raw in ["GET / HTTP/1.1\r\nHost: a", "GET / HTTP/1.1\r\nno colon\r\n\r\n"] {
             assert!(read_head(&mut raw.as_bytes()).is_err(), "{raw}");
         }
         assert_eq!(read_head(&mut &b""[..]).expect("clean end"), None);

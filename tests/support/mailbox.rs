@@ -38,16 +38,8 @@ pub enum WaitError {
 impl<T> Mailbox<T> {
     /// An empty mailbox that keeps at most `byte_limit` bytes of entries.
     pub fn new(byte_limit: usize) -> Self {
-        let state = State {
-            entries: Vec::new(),
-            bytes: 0,
-            closed: None,
-        };
-        Self {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-            byte_limit,
-        }
+        let state = State { entries: Vec::new(), bytes: 0, closed: None };
+        Self { state: Mutex::new(state), changed: Condvar::new(), byte_limit }
     }
 
     /// Appends an entry of `size` bytes; answers whether it was kept.
@@ -117,11 +109,8 @@ impl<T> Mailbox<T> {
             if left.is_zero() {
                 return Err(WaitError::Deadline(deadline));
             }
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -173,11 +162,7 @@ mod tests {
         let mailbox = Mailbox::new(10);
         assert!(mailbox.push("small", 5));
         assert!(!mailbox.push("large", 6));
-        assert!(
-            mailbox
-                .closed()
-                .is_some_and(|reason| reason.contains("10 bytes"))
-        );
+        assert!(mailbox.closed().is_some_and(|reason| reason.contains("10 bytes")));
         assert_eq!(mailbox.len(), 1);
     }
 }

@@ -44,9 +44,7 @@ pub fn pid_alive(pid: u32) -> bool {
 /// When it is still there at the deadline.
 #[track_caller]
 pub fn wait_pid_gone(pid: u32, deadline: Duration) {
-    wait_until(&format!("process {pid} is gone"), deadline, || {
-        !pid_alive(pid)
-    });
+    wait_until(&format!("process {pid} is gone"), deadline, || !pid_alive(pid));
 }
 
 /// Sends SIGKILL to one process; one that is gone is fine.
@@ -83,9 +81,7 @@ pub fn processes_with_env(name: &str, value: &str) -> Vec<u32> {
         .filter(|pid| *pid != std::process::id() && pid_alive(*pid))
         .filter(|pid| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment
-                .split(|byte| *byte == 0)
-                .any(|entry| entry == wanted)
+            environment.split(|byte| *byte == 0).any(|entry| entry == wanted)
         })
         .collect();
     found.sort_unstable();
@@ -95,10 +91,7 @@ pub fn processes_with_env(name: &str, value: &str) -> Vec<u32> {
 /// What `ps` would show for a process, for messages.
 pub fn command_line(pid: u32) -> String {
     let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&raw)
-        .replace('\0', " ")
-        .trim()
-        .to_owned()
+    String::from_utf8_lossy(&raw).replace('\0', " ").trim().to_owned()
 }
 
 /// Field 3 of `/proc/<pid>/stat`. The name in field 2 may hold spaces and parentheses, so the
@@ -110,10 +103,7 @@ fn state_of(pid: u32) -> Option<char> {
 
 /// Never 0 or 1: signalled as a group these would mean this very process, or everybody.
 fn as_pid(pid: u32) -> Option<Pid> {
-    i32::try_from(pid)
-        .ok()
-        .filter(|pid| *pid > 1)
-        .map(Pid::from_raw)
+    i32::try_from(pid).ok().filter(|pid| *pid > 1).map(Pid::from_raw)
 }
 
 #[cfg(test)]

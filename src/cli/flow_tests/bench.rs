@@ -30,9 +30,7 @@ struct Program {
 
 /// A command as it would be typed.
 pub(super) fn typed(line: &[&str]) -> ClientCommand {
-    Program::try_parse_from([&["codex-manager"], line].concat())
-        .unwrap()
-        .command
+    Program::try_parse_from([&["codex-manager"], line].concat()).unwrap().command
 }
 
 pub(super) fn run_arguments(line: &[&str]) -> RunArgs {
@@ -104,13 +102,7 @@ impl Bench {
     pub(super) fn new() -> Self {
         let (out, err) = (Captured::default(), Captured::default());
         let console = Console::of_writers(Box::new(out.clone()), Box::new(err.clone()));
-        Self {
-            out,
-            err,
-            console,
-            terminal: None,
-            interrupted: Arc::default(),
-        }
+        Self { out, err, console, terminal: None, interrupted: Arc::default() }
     }
 
     /// With a person who gives these answers to these questions, one after the other.
@@ -123,30 +115,17 @@ impl Bench {
         let (out, err) = (Captured::default(), Captured::default());
         let (keys, mut typing) = io::pipe().unwrap();
         typing.write_all(early.as_bytes()).unwrap();
-        let person = Person {
-            screen: err.clone(),
-            answers: answers.to_vec(),
-            typing,
-        };
+        let person = Person { screen: err.clone(), answers: answers.to_vec(), typing };
         let console = Console::of_writers(Box::new(out.clone()), Box::new(person));
         let terminal = Some(Terminal::of_file(File::from(OwnedFd::from(keys))));
-        Self {
-            out,
-            err,
-            console,
-            terminal,
-            interrupted: Arc::default(),
-        }
+        Self { out, err, console, terminal, interrupted: Arc::default() }
     }
 
     pub(super) fn run(&mut self, server: &Server, line: &[&str]) -> Result<(), Failure> {
         let arguments = run_arguments(line);
         self.console.json = arguments.options.json;
         self.console.quiet = arguments.options.quiet;
-        let message = TypedMessage {
-            text: arguments.text.join(" "),
-            from_stdin: false,
-        };
+        let message = TypedMessage { text: arguments.text.join(" "), from_stdin: false };
         crate::run::converse(
             &arguments,
             message,
@@ -209,10 +188,8 @@ pub(super) fn row(id: &str, role: &str, kind: &str, content: &str) -> Value {
 
 /// A frame of the session.
 pub(super) fn frame(kind: &str, payload: &Value) -> Step {
-    Step::Frame(
-        json!({"seq": 1, "epoch": "e", "type": kind, "threadId": SESSION,
-                       "payload": payload}),
-    )
+    Step::Frame(json!({"seq": 1, "epoch": "e", "type": kind, "threadId": SESSION,
+                       "payload": payload}))
 }
 
 /// A notification of the turn.
@@ -225,17 +202,11 @@ pub(super) fn note(method: &str, mut params: Value) -> Step {
 }
 
 pub(super) fn words(item: &str, delta: &str) -> Step {
-    note(
-        "item/agentMessage/delta",
-        json!({"itemId": item, "delta": delta}),
-    )
+    note("item/agentMessage/delta", json!({"itemId": item, "delta": delta}))
 }
 
 pub(super) fn message(item: &str, text: &str) -> Step {
-    note(
-        "item/completed",
-        json!({"item": {"type": "agentMessage", "id": item, "text": text}}),
-    )
+    note("item/completed", json!({"item": {"type": "agentMessage", "id": item, "text": text}}))
 }
 
 pub(super) fn turn_ends(status: &str, error: Option<&str>) -> Step {
@@ -260,18 +231,15 @@ pub(super) fn usual(seen: &Seen) -> Option<Reply> {
             200,
             json!({"session": summary(SESSION, "New chat", "idle", 1), "thread": {"id": SESSION}}),
         ),
-        MESSAGE => Reply::Json(
-            202,
-            json!({"status": "accepted", "sessionId": SESSION, "turnId": TURN}),
-        ),
-        line if line.contains("/decision") || line.contains("/response") => Reply::Json(
-            200,
-            json!({"status": "ok", "requestId": "r", "threadId": SESSION}),
-        ),
-        INTERRUPT => Reply::Json(
-            200,
-            json!({"status": "ok", "sessionId": SESSION, "turnId": TURN}),
-        ),
+        MESSAGE => {
+            Reply::Json(202, json!({"status": "accepted", "sessionId": SESSION, "turnId": TURN}))
+        }
+        line if line.contains("/decision") || line.contains("/response") => {
+            Reply::Json(200, json!({"status": "ok", "requestId": "r", "threadId": SESSION}))
+        }
+        INTERRUPT => {
+            Reply::Json(200, json!({"status": "ok", "sessionId": SESSION, "turnId": TURN}))
+        }
         _ => return None,
     })
 }

@@ -20,9 +20,7 @@ const DECIDE: &str = "POST /api/approvals/a1/decision";
 
 fn lists(line: &str) -> bool {
     line.starts_with(DETAIL)
-        && ["/approvals", "/tool-input", "/tool-calls"]
-            .iter()
-            .any(|end| line.ends_with(end))
+        && ["/approvals", "/tool-input", "/tool-calls"].iter().any(|end| line.ends_with(end))
 }
 
 #[test]
@@ -35,12 +33,8 @@ fn a_turn_that_ended_while_the_stream_was_broken_is_told_whole() {
         DETAIL => {
             let command = json!({"type": "commandExecution", "id": "c", "command": "ls",
                                  "status": "completed", "exitCode": 2, "aggregatedOutput": "no\n"});
-            let mut done = row(
-                "c",
-                "system",
-                "commandExecution",
-                "Command execution completed: ls",
-            );
+            let mut done =
+                row("c", "system", "commandExecution", "Command execution completed: ls");
             done["details"] = json!(command.to_string());
             let rows = json!([
                 row("u", "user", "userMessage", "hello"),
@@ -56,21 +50,16 @@ fn a_turn_that_ended_while_the_stream_was_broken_is_told_whole() {
     bench.run(&server, &[]).unwrap();
     assert_eq!(bench.out.text(), "Hello there\nAll done\n");
     let err = bench.err.text();
-    assert!(
-        err.contains("connection lost") && err.contains("connection is back"),
-        "{err}"
-    );
+    assert!(err.contains("connection lost") && err.contains("connection is back"), "{err}");
     assert!(err.contains("$ ls\n  no\n  exit 2\n"), "{err}");
 }
 
 #[test]
 fn a_turn_that_still_runs_goes_on_behind_the_gap() {
     let server = Server::start(|seen, before| match seen.line.as_str() {
-        STREAM if before == 0 => Reply::Stream(vec![
-            Step::Await(MESSAGE),
-            words("m1", "Hel"),
-            Step::Close(1013),
-        ]),
+        STREAM if before == 0 => {
+            Reply::Stream(vec![Step::Await(MESSAGE), words("m1", "Hel"), Step::Close(1013)])
+        }
         STREAM => Reply::Stream(vec![
             // A torn message: its middle was missed, so its end must not be put behind "Hel".
             words("m1", "ere"),
@@ -104,10 +93,7 @@ fn a_frame_that_is_too_big_is_fetched() {
         STREAM => Reply::Stream(vec![
             Step::Await(MESSAGE),
             Step::Raw("not json"),
-            note(
-                "item/completed",
-                json!({"truncated": true, "bytes": 5_000_000, "href": "/x"}),
-            ),
+            note("item/completed", json!({"truncated": true, "bytes": 5_000_000, "href": "/x"})),
             turn_ends("completed", None),
         ]),
         DETAIL => {
@@ -134,10 +120,7 @@ fn follow_silent_turn(server: &Server) -> (String, crate::follow::Followed) {
         limit: Duration::from_secs(60),
         idle_check: Duration::from_millis(20),
     };
-    let body = SendMessage {
-        text: "hello".to_owned(),
-        ..SendMessage::default()
-    };
+    let body = SendMessage { text: "hello".to_owned(), ..SendMessage::default() };
     let followed = follow.send(&body, true).unwrap();
     (bench.out.text(), followed)
 }
@@ -158,10 +141,7 @@ fn a_silent_stream_is_no_reason_to_hang() {
         _ => usual(seen).unwrap(),
     });
     let (out, followed) = follow_silent_turn(&server);
-    assert_eq!(
-        (out.as_str(), followed.end.status.as_str()),
-        ("hi\n", "completed")
-    );
+    assert_eq!((out.as_str(), followed.end.status.as_str()), ("hi\n", "completed"));
 }
 
 #[test]
@@ -180,10 +160,7 @@ fn a_turn_that_the_server_forgot_is_over() {
 #[test]
 fn a_deleted_session_ends_the_command() {
     let server = Server::start(|seen, _| match seen.line.as_str() {
-        STREAM => Reply::Stream(vec![
-            Step::Await(MESSAGE),
-            frame("session_deleted", &json!({})),
-        ]),
+        STREAM => Reply::Stream(vec![Step::Await(MESSAGE), frame("session_deleted", &json!({}))]),
         _ => usual(seen).unwrap(),
     });
     let failure = Bench::new().run(&server, &[]).unwrap_err();

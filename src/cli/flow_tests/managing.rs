@@ -14,10 +14,7 @@ const OTHER: &str = "01a1fb44-92e7-7a11-8259-dc5c54d0fe1e";
 const APPROVAL: &str = "5a5bfa36-75d2-4f0e-9c6c-000000000001";
 
 fn list(archived: bool, rows: &Value, next: Option<&str>) -> Reply {
-    Reply::Json(
-        200,
-        json!({"data": rows, "nextCursor": next, "archived": archived}),
-    )
+    Reply::Json(200, json!({"data": rows, "nextCursor": next, "archived": archived}))
 }
 
 fn two_sessions() -> Server {
@@ -27,11 +24,7 @@ fn two_sessions() -> Server {
             if line.contains("cursor=next%20page") {
                 list(false, &second, None)
             } else {
-                list(
-                    false,
-                    &json!([summary(SESSION, "first", "idle", 5)]),
-                    Some("next page"),
-                )
+                list(false, &json!([summary(SESSION, "first", "idle", 5)]), Some("next page"))
             }
         }
         line if line.starts_with("GET /api/sessions?archived=true") => list(true, &json!([]), None),
@@ -42,10 +35,9 @@ fn two_sessions() -> Server {
                 "threadId": OTHER, "turnId": null, "itemId": null, "summary": "run\nls",
                 "details": {}, "createdAt": "", "status": "pending"}]}),
         ),
-        line if line == format!("POST /api/approvals/{APPROVAL}/decision") => Reply::Json(
-            200,
-            json!({"status": "ok", "approvalId": APPROVAL, "threadId": OTHER}),
-        ),
+        line if line == format!("POST /api/approvals/{APPROVAL}/decision") => {
+            Reply::Json(200, json!({"status": "ok", "approvalId": APPROVAL, "threadId": OTHER}))
+        }
         line if line.starts_with("POST /api/approvals/") => Reply::Json(
             409,
             json!({
@@ -67,28 +59,17 @@ fn sessions_are_listed_page_by_page_or_all() {
     let text = bench.out.text();
     assert!(text.starts_with("ID        TITLE  ACTIVITY  AGE"), "{text}");
     assert!(text.contains("01a1fb44  first  idle"), "{text}");
-    assert!(
-        bench.err.text().contains("--cursor 'next page'"),
-        "{}",
-        bench.err.text()
-    );
+    assert!(bench.err.text().contains("--cursor 'next page'"), "{}", bench.err.text());
 
     let mut bench = Bench::new();
-    bench
-        .execute(&server, &["sessions", "list", "--all"])
-        .unwrap();
+    bench.execute(&server, &["sessions", "list", "--all"]).unwrap();
     let text = bench.out.text();
     // Made at about the same time, the two ids are told apart all the same.
-    assert!(
-        text.contains("01a1fb44-92e5  first") && text.contains("01a1fb44-92e7  "),
-        "{text}"
-    );
+    assert!(text.contains("01a1fb44-92e5  first") && text.contains("01a1fb44-92e7  "), "{text}");
     assert!(text.contains("second\\u{1b}]0;x\\u{7}"), "{text}");
 
     let mut bench = Bench::new();
-    bench
-        .execute(&server, &["sessions", "list", "--json"])
-        .unwrap();
+    bench.execute(&server, &["sessions", "list", "--json"]).unwrap();
     let page: Value = serde_json::from_str(&bench.out.text()).unwrap();
     assert_eq!(page["nextCursor"], "next page");
 }
@@ -99,11 +80,7 @@ fn ids_are_found_or_it_is_said_why_not() {
     let api = api(&server);
     let find = |text: &str| crate::resolve::session(&api, text);
     assert_eq!(find("01a1fb44-92e7").unwrap().as_str(), OTHER);
-    assert_eq!(
-        find("latest").unwrap().as_str(),
-        SESSION,
-        "the newest of the first page"
-    );
+    assert_eq!(find("latest").unwrap().as_str(), SESSION, "the newest of the first page");
     for (text, code, exit_code) in [
         ("01a1fb44", "ambiguous", exit::CONFLICT),
         ("01a1", "usage", exit::USAGE),
@@ -111,23 +88,14 @@ fn ids_are_found_or_it_is_said_why_not() {
         ("../etc", "usage", exit::USAGE),
     ] {
         let failure = find(text).unwrap_err();
-        assert_eq!(
-            (failure.code(), failure.exit_code()),
-            (code, exit_code),
-            "{text}: {failure}"
-        );
+        assert_eq!((failure.code(), failure.exit_code()), (code, exit_code), "{text}: {failure}");
     }
 }
 
 #[test]
 fn a_transcript_is_readable() {
     let server = Server::start(|_, _| {
-        let mut command = row(
-            "c",
-            "system",
-            "commandExecution",
-            "Command execution completed: ls",
-        );
+        let mut command = row("c", "system", "commandExecution", "Command execution completed: ls");
         let item = json!({"type": "commandExecution", "command": "ls \u{1b}c", "exitCode": 0,
                           "aggregatedOutput": "a\nb\n", "status": "completed"});
         command["details"] = json!(item.to_string());
@@ -137,27 +105,16 @@ fn a_transcript_is_readable() {
             row("u", "user", "userMessage", "hello"),
             command,
             row("m", "assistant", "agentMessage", "two files\u{9b}"),
-            row(
-                "x",
-                "system",
-                "approval.resolved",
-                "Approval resolved (accept)"
-            ),
+            row("x", "system", "approval.resolved", "Approval resolved (accept)"),
             broken,
         ]);
         Reply::Json(200, detail("idle", Some("failed"), &rows))
     });
     let mut bench = Bench::new();
-    bench
-        .execute(&server, &["sessions", "show", SESSION])
-        .unwrap();
+    bench.execute(&server, &["sessions", "show", SESSION]).unwrap();
     let text = bench.out.text();
     // The age of the session depends on the day.
-    let text = text
-        .lines()
-        .filter(|line| !line.contains(" ago"))
-        .collect::<Vec<_>>()
-        .join("\n");
+    let text = text.lines().filter(|line| !line.contains(" ago")).collect::<Vec<_>>().join("\n");
     insta::assert_snapshot!(text);
 }
 
@@ -173,15 +130,11 @@ fn send_prints_the_turn_or_follows_it() {
         _ => usual(seen).unwrap(),
     });
     let mut bench = Bench::new();
-    bench
-        .execute(&server, &["sessions", "send", SESSION, "two", "words"])
-        .unwrap();
+    bench.execute(&server, &["sessions", "send", SESSION, "two", "words"]).unwrap();
     assert_eq!(bench.out.text(), format!("{TURN}\n"));
     assert_eq!(server.only(MESSAGE).body, json!({"text": "two words"}));
     let mut bench = Bench::new();
-    bench
-        .execute(&server, &["sessions", "send", SESSION, "more", "--follow"])
-        .unwrap();
+    bench.execute(&server, &["sessions", "send", SESSION, "more", "--follow"]).unwrap();
     assert_eq!(bench.out.text(), "hi\n");
 }
 
@@ -197,19 +150,11 @@ fn tail_follows_over_a_broken_connection() {
         _ => usual(seen).unwrap(),
     });
     let mut bench = Bench::new();
-    bench
-        .execute(&server, &["sessions", "tail", SESSION])
-        .unwrap();
+    bench.execute(&server, &["sessions", "tail", SESSION]).unwrap();
     assert_eq!(bench.out.text(), "one\n");
-    assert!(
-        bench.err.text().contains("— turn failed: why\\u{7}"),
-        "{}",
-        bench.err.text()
-    );
+    assert!(bench.err.text().contains("— turn failed: why\\u{7}"), "{}", bench.err.text());
     let mut bench = Bench::new();
-    bench
-        .execute(&server, &["sessions", "tail", SESSION, "--json"])
-        .unwrap();
+    bench.execute(&server, &["sessions", "tail", SESSION, "--json"]).unwrap();
     for line in bench.out.text().lines() {
         serde_json::from_str::<Value>(line).unwrap();
     }
@@ -218,9 +163,7 @@ fn tail_follows_over_a_broken_connection() {
 #[test]
 fn a_session_that_does_not_exist_is_not_followed() {
     let server = two_sessions();
-    let failure = Bench::new()
-        .execute(&server, &["sessions", "tail", SESSION])
-        .unwrap_err();
+    let failure = Bench::new().execute(&server, &["sessions", "tail", SESSION]).unwrap_err();
     assert_eq!(failure.exit_code(), exit::NOT_FOUND);
 }
 
@@ -237,21 +180,13 @@ fn deleting_asks_first() {
     };
     let delete = |bench: &mut Bench, line: &[&str]| {
         let terminal = bench.terminal.take();
-        crate::sessions::delete(
-            &arguments(line),
-            &api(&server),
-            terminal,
-            &mut bench.console,
-        )
+        crate::sessions::delete(&arguments(line), &api(&server), terminal, &mut bench.console)
     };
     let line = ["sessions", "delete", SESSION];
     let failure = delete(&mut Bench::new(), &line).unwrap_err();
     assert_eq!(failure.exit_code(), exit::USAGE);
     let mut bench = Bench::with_person(&[(QUESTION, "")]);
-    assert!(matches!(
-        delete(&mut bench, &line),
-        Err(Failure::NotConfirmed(_))
-    ));
+    assert!(matches!(delete(&mut bench, &line), Err(Failure::NotConfirmed(_))));
     assert!(server.lines().is_empty(), "{:?}", server.lines());
     let mut bench = Bench::with_person(&[(QUESTION, "y")]);
     delete(&mut bench, &line).unwrap();
@@ -265,43 +200,19 @@ fn approvals_of_all_sessions_are_found_and_decided() {
     let mut bench = Bench::new();
     bench.execute(&server, &["approvals", "list"]).unwrap();
     let expected = format!("{APPROVAL}  {OTHER}  command  run\\nls\n");
-    assert!(
-        bench.out.text().ends_with(&expected),
-        "{}",
-        bench.out.text()
-    );
+    assert!(bench.out.text().ends_with(&expected), "{}", bench.out.text());
     // Only the session that waits was asked.
-    assert!(
-        !server
-            .lines()
-            .iter()
-            .any(|line| line.contains(&format!("{SESSION}/approvals")))
-    );
+    assert!(!server.lines().iter().any(|line| line.contains(&format!("{SESSION}/approvals"))));
 
-    let line = [
-        "approvals",
-        "decide",
-        "5a5bfa36",
-        "accept",
-        "--scope",
-        "session",
-    ];
+    let line = ["approvals", "decide", "5a5bfa36", "accept", "--scope", "session"];
     Bench::new().execute(&server, &line).unwrap();
     let decided = server.only(&format!("POST /api/approvals/{APPROVAL}/decision"));
-    assert_eq!(
-        decided.body,
-        json!({"decision": "accept", "scope": "session"})
-    );
+    assert_eq!(decided.body, json!({"decision": "accept", "scope": "session"}));
 
     let mut bench = Bench::new();
-    let failure = bench
-        .execute(&server, &["approvals", "decide", "gone", "accept"])
-        .unwrap_err();
+    let failure = bench.execute(&server, &["approvals", "decide", "gone", "accept"]).unwrap_err();
     assert_eq!(failure.exit_code(), exit::CONFLICT);
-    assert_eq!(
-        failure.to_string(),
-        "the request was decided already: decline by ada at noon"
-    );
+    assert_eq!(failure.to_string(), "the request was decided already: decline by ada at noon");
 }
 
 #[test]
@@ -316,19 +227,11 @@ fn questions_and_calls_are_answered_by_id() {
         json!({"decision": "accept",
                                      "answers": {"pick": {"answers": ["A"]}}})
     );
-    bench
-        .execute(
-            &server,
-            &["tool-calls", "respond", "c", "--text", "42", "--failed"],
-        )
-        .unwrap();
+    bench.execute(&server, &["tool-calls", "respond", "c", "--text", "42", "--failed"]).unwrap();
     let answered = server.only("POST /api/tool-calls/c/response");
     assert_eq!(answered.body, json!({"success": false, "text": "42"}));
     let line = ["tool-input", "decide", "q", "decline", "--answer", "pick=A"];
-    assert_eq!(
-        bench.execute(&server, &line).unwrap_err().exit_code(),
-        exit::USAGE
-    );
+    assert_eq!(bench.execute(&server, &line).unwrap_err().exit_code(), exit::USAGE);
 }
 
 #[test]
@@ -339,34 +242,19 @@ fn thin_commands_call_their_route() {
             .unwrap_or_else(|| Reply::Json(200, json!({"status": "ok", "sessionId": SESSION}))),
     });
     for (line, route, body) in [
-        (
-            &["rename", SESSION, "a", "b"][..],
-            "rename",
-            json!({"title": "a b"}),
-        ),
+        (&["rename", SESSION, "a", "b"][..], "rename", json!({"title": "a b"})),
         (&["archive", SESSION], "archive", json!({})),
         (&["unarchive", SESSION], "unarchive", json!({})),
         (&["resume", SESSION], "resume", json!({})),
         (&["interrupt", SESSION], "interrupt", json!({})),
-        (
-            &["steer", SESSION, "more"],
-            &format!("turns/{TURN}/steer"),
-            json!({"input": "more"}),
-        ),
+        (&["steer", SESSION, "more"], &format!("turns/{TURN}/steer"), json!({"input": "more"})),
     ] {
-        Bench::new()
-            .execute(&server, &[&["sessions"], line].concat())
-            .unwrap();
+        Bench::new().execute(&server, &[&["sessions"], line].concat()).unwrap();
         let seen = server.only(&format!("POST /api/sessions/{SESSION}/{route}"));
         assert_eq!(seen.body, body, "{route}");
     }
     let mut bench = Bench::new();
-    bench
-        .execute(&server, &["sessions", "create", "--cd", "/demo"])
-        .unwrap();
+    bench.execute(&server, &["sessions", "create", "--cd", "/demo"]).unwrap();
     assert_eq!(bench.out.text(), format!("{SESSION}\n"));
-    assert_eq!(
-        server.only("POST /api/sessions").body,
-        json!({"cwd": "/demo"})
-    );
+    assert_eq!(server.only("POST /api/sessions").body, json!({"cwd": "/demo"}));
 }

@@ -46,23 +46,12 @@ fn question() -> Step {
 #[test]
 fn yes_accepts_without_asking() {
     let server = server_with_turn(|| {
-        vec![
-            approval("a1"),
-            Step::Await(DECIDE),
-            turn_ends("completed", None),
-        ]
+        vec![approval("a1"), Step::Await(DECIDE), turn_ends("completed", None)]
     });
     let mut bench = Bench::new();
     bench.run(&server, &["--yes"]).unwrap();
-    assert_eq!(
-        server.only(DECIDE).body,
-        json!({"decision": "accept", "scope": "turn"})
-    );
-    assert!(
-        bench.err.text().contains("accepted (--yes)"),
-        "{}",
-        bench.err.text()
-    );
+    assert_eq!(server.only(DECIDE).body, json!({"decision": "accept", "scope": "turn"}));
+    assert!(bench.err.text().contains("accepted (--yes)"), "{}", bench.err.text());
 }
 
 #[test]
@@ -95,19 +84,9 @@ fn without_a_terminal_it_declines_and_says_so() {
     let mut bench = Bench::new();
     let failure = bench.run(&server, &[]).unwrap_err();
     assert_eq!(server.only(DECIDE).body["decision"], "decline");
-    assert_eq!(
-        (failure.code(), failure.exit_code()),
-        ("nobody_to_ask", exit::DENIED)
-    );
+    assert_eq!((failure.code(), failure.exit_code()), ("nobody_to_ask", exit::DENIED));
     assert!(failure.to_string().starts_with("2 request(s)"), "{failure}");
-    assert!(
-        bench
-            .err
-            .text()
-            .contains("declined (no terminal to ask on)"),
-        "{}",
-        bench.err.text()
-    );
+    assert!(bench.err.text().contains("declined (no terminal to ask on)"), "{}", bench.err.text());
 }
 
 #[test]
@@ -120,15 +99,10 @@ fn an_approval_is_asked_with_everything_visible() {
             turn_ends("completed", None),
         ]
     });
-    let mut bench = Bench::with_person(&[
-        (APPROVAL_PROMPT, "what?"),
-        ("please answer y, a, n or c: ", "a"),
-    ]);
+    let mut bench =
+        Bench::with_person(&[(APPROVAL_PROMPT, "what?"), ("please answer y, a, n or c: ", "a")]);
     bench.run(&server, &["--quiet"]).unwrap();
-    assert_eq!(
-        server.only(DECIDE).body,
-        json!({"decision": "accept", "scope": "session"})
-    );
+    assert_eq!(server.only(DECIDE).body, json!({"decision": "accept", "scope": "session"}));
     assert_eq!(bench.out.text(), "done\n");
     insta::assert_snapshot!(bench.err.text());
 }
@@ -136,11 +110,7 @@ fn an_approval_is_asked_with_everything_visible() {
 #[test]
 fn what_was_typed_before_the_question_approves_nothing() {
     let server = server_with_turn(|| {
-        vec![
-            approval("a1"),
-            Step::Await(DECIDE),
-            turn_ends("completed", None),
-        ]
+        vec![approval("a1"), Step::Await(DECIDE), turn_ends("completed", None)]
     });
     let mut bench = Bench::with_hasty_person("y\ny\n", &[(APPROVAL_PROMPT, "n")]);
     bench.run(&server, &[]).unwrap();
@@ -200,31 +170,15 @@ fn a_decision_from_elsewhere_ends_the_question() {
         "c",
     )]);
     bench.run(&server, &["--quiet"]).unwrap();
-    assert!(
-        bench.err.text().contains("(settled elsewhere: decline)"),
-        "{}",
-        bench.err.text()
-    );
-    assert_eq!(
-        server.only("POST /api/approvals/a2/decision").body["decision"],
-        "cancel"
-    );
-    assert!(
-        !server.lines().iter().any(|line| line == DECIDE),
-        "{:?}",
-        server.lines()
-    );
+    assert!(bench.err.text().contains("(settled elsewhere: decline)"), "{}", bench.err.text());
+    assert_eq!(server.only("POST /api/approvals/a2/decision").body["decision"], "cancel");
+    assert!(!server.lines().iter().any(|line| line == DECIDE), "{:?}", server.lines());
 }
 
 #[test]
 fn questions_are_answered_by_number_or_words() {
-    let server = server_with_turn(|| {
-        vec![
-            question(),
-            Step::Await(ANSWER),
-            turn_ends("completed", None),
-        ]
-    });
+    let server =
+        server_with_turn(|| vec![question(), Step::Await(ANSWER), turn_ends("completed", None)]);
     let mut bench = Bench::with_person(&[
         ("number, or your own words: ", "2"),
         ("your answer: ", "because, well"),
@@ -257,22 +211,13 @@ fn tool_calls_are_answered_with_a_no() {
     let mut bench = Bench::new();
     bench.run(&server, &[]).unwrap();
     assert_eq!(server.only(RESPOND).body["success"], false);
-    assert!(
-        bench
-            .err
-            .text()
-            .contains("tool lookup: the command line cannot run it")
-    );
+    assert!(bench.err.text().contains("tool lookup: the command line cannot run it"));
 }
 
 #[test]
 fn a_closed_keyboard_is_nobody() {
     let server = server_with_turn(|| {
-        vec![
-            approval("a1"),
-            Step::Await(DECIDE),
-            turn_ends("completed", None),
-        ]
+        vec![approval("a1"), Step::Await(DECIDE), turn_ends("completed", None)]
     });
     let mut bench = Bench::new();
     let (keys, _) = std::io::pipe().unwrap();

@@ -22,10 +22,7 @@ fn the_answer_goes_to_standard_output_and_the_rest_around_it() {
                    "cwd": "/demo", "status": status, "exitCode": exit, "aggregatedOutput": output}})
         };
         vec![
-            note(
-                "turn/started",
-                json!({"turn": {"id": TURN, "status": "inProgress"}}),
-            ),
+            note("turn/started", json!({"turn": {"id": TURN, "status": "inProgress"}})),
             note(
                 "item/reasoning/summaryTextDelta",
                 json!({"itemId": "r", "delta": "**Thinking**"}),
@@ -35,18 +32,9 @@ fn the_answer_goes_to_standard_output_and_the_rest_around_it() {
                 json!({"item": {"type": "reasoning", "id": "r",
                                           "summary": ["**Thinking**"], "content": []}}),
             ),
-            note(
-                "item/started",
-                command("inProgress", Value::Null, Value::Null),
-            ),
-            note(
-                "item/commandExecution/outputDelta",
-                json!({"itemId": "c", "delta": "hi\n"}),
-            ),
-            note(
-                "item/completed",
-                command("completed", json!(0), json!("hi\n")),
-            ),
+            note("item/started", command("inProgress", Value::Null, Value::Null)),
+            note("item/commandExecution/outputDelta", json!({"itemId": "c", "delta": "hi\n"})),
+            note("item/completed", command("completed", json!(0), json!("hi\n"))),
             note(
                 "turn/plan/updated",
                 json!({"explanation": "why", "plan": [
@@ -73,12 +61,7 @@ fn the_answer_goes_to_standard_output_and_the_rest_around_it() {
         ]
     });
     let mut bench = Bench::new();
-    bench
-        .run(
-            &server,
-            &["--sandbox", "workspace-write", "--effort", "low"],
-        )
-        .unwrap();
+    bench.run(&server, &["--sandbox", "workspace-write", "--effort", "low"]).unwrap();
     assert_eq!(bench.out.text(), "Hello\\u{9b}1m there\n");
     insta::assert_snapshot!(bench.err.text());
     // Nothing that comes back may be missed: the subscription stands before the message goes.
@@ -89,12 +72,7 @@ fn the_answer_goes_to_standard_output_and_the_rest_around_it() {
     assert_eq!(created.body["cwd"], cwd.to_str().unwrap());
     let sent = server.only(MESSAGE);
     assert_eq!(sent.body, json!({"text": "hello", "effort": "low"}));
-    assert!(
-        server
-            .all()
-            .iter()
-            .all(|seen| seen.authorization.as_deref() == Some("Bearer secret"))
-    );
+    assert!(server.all().iter().all(|seen| seen.authorization.as_deref() == Some("Bearer secret")));
 }
 
 #[test]
@@ -112,10 +90,7 @@ fn quiet_prints_only_the_words() {
     });
     let mut bench = Bench::new();
     bench.run(&server, &["--quiet"]).unwrap();
-    assert_eq!(
-        (bench.out.text().as_str(), bench.err.text().as_str()),
-        ("done\n", "")
-    );
+    assert_eq!((bench.out.text().as_str(), bench.err.text().as_str()), ("done\n", ""));
 }
 
 #[test]
@@ -130,12 +105,8 @@ fn json_prints_each_frame_and_a_result() {
     });
     let mut bench = Bench::new();
     bench.run(&server, &["--json"]).unwrap();
-    let lines: Vec<Value> = bench
-        .out
-        .text()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines: Vec<Value> =
+        bench.out.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 4, "{}", bench.out.text());
     assert_eq!(lines[0]["payload"]["params"]["delta"], "hi");
     assert_eq!(
@@ -150,10 +121,7 @@ fn json_prints_each_frame_and_a_result() {
 fn a_failed_turn_fails_the_command() {
     let server = server_with_turn(|| {
         vec![
-            note(
-                "error",
-                json!({"willRetry": true, "error": {"message": "Reconnecting... 1/1"}}),
-            ),
+            note("error", json!({"willRetry": true, "error": {"message": "Reconnecting... 1/1"}})),
             turn_ends("failed", Some("401 Unauthorized")),
         ]
     });
@@ -185,27 +153,14 @@ fn a_runtime_that_is_starting_is_waited_for() {
     let mut bench = Bench::new();
     bench.run(&server, &[]).unwrap();
     // The second try of the message comes only after a look whether the first one arrived.
-    assert_eq!(
-        server.lines(),
-        [CREATE, CREATE, STREAM, MESSAGE, DETAIL, MESSAGE]
-    );
-    assert!(
-        bench
-            .err
-            .text()
-            .contains("waiting: the runtime is starting"),
-        "{}",
-        bench.err.text()
-    );
+    assert_eq!(server.lines(), [CREATE, CREATE, STREAM, MESSAGE, DETAIL, MESSAGE]);
+    assert!(bench.err.text().contains("waiting: the runtime is starting"), "{}", bench.err.text());
 }
 
 #[test]
 fn a_message_that_was_taken_is_not_sent_again() {
     let server = Server::start(|seen, _| match seen.line.as_str() {
-        MESSAGE => Reply::Json(
-            503,
-            json!({"status": "error", "code": "runtime_unavailable"}),
-        ),
+        MESSAGE => Reply::Json(503, json!({"status": "error", "code": "runtime_unavailable"})),
         DETAIL => {
             let rows = json!([row("u", "user", "userMessage", "hello")]);
             Reply::Json(200, detail("idle", Some("interrupted"), &rows))
@@ -227,32 +182,22 @@ fn a_session_is_continued_by_the_beginning_of_its_id() {
             "data": [summary(SESSION, "one", "idle", 5), summary("ffff0000-1", "two", "idle", 9)],
             "nextCursor": null, "archived": false}),
         ),
-        line if line.starts_with("GET /api/sessions?archived=true") => Reply::Json(
-            200,
-            json!({"data": [], "nextCursor": null, "archived": true}),
-        ),
+        line if line.starts_with("GET /api/sessions?archived=true") => {
+            Reply::Json(200, json!({"data": [], "nextCursor": null, "archived": true}))
+        }
         DETAIL => Reply::Json(200, detail("idle", None, &json!([]))),
         STREAM => Reply::Stream(vec![Step::Await(MESSAGE), turn_ends("completed", None)]),
         _ => usual(seen).unwrap(),
     });
-    Bench::new()
-        .run(&server, &["--session", "01a1fb44", "--model", "m"])
-        .unwrap();
-    assert_eq!(
-        server.only(MESSAGE).body,
-        json!({"text": "hello", "model": "m"})
-    );
+    Bench::new().run(&server, &["--session", "01a1fb44", "--model", "m"]).unwrap();
+    assert_eq!(server.only(MESSAGE).body, json!({"text": "hello", "model": "m"}));
     assert!(!server.lines().contains(&CREATE.to_owned()));
 }
 
 #[test]
 fn nobody_there_says_how_to_start_a_server() {
     // A port that was free a moment ago: nobody listens on it.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}");
     let arguments = run_arguments(&["--server", &url]);
     let closed = crate::http::Api::new(
@@ -265,11 +210,7 @@ fn nobody_there_says_how_to_start_a_server() {
         .unwrap_err();
     assert_eq!(failure.exit_code(), exit::UNREACHABLE);
     bench.console.fail(&failure);
-    assert!(
-        bench.err.text().contains("codex-manager serve"),
-        "{}",
-        bench.err.text()
-    );
+    assert!(bench.err.text().contains("codex-manager serve"), "{}", bench.err.text());
 }
 
 #[test]
@@ -283,11 +224,7 @@ fn serve_starts_a_server_and_stops_it() {
         ]),
         _ => usual(seen).unwrap(),
     });
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let arguments = run_arguments(&["--serve", "--server", &format!("http://127.0.0.1:{port}")]);
     let closed = crate::http::Api::new(
         arguments.options.endpoint().unwrap(),
@@ -298,10 +235,7 @@ fn serve_starts_a_server_and_stops_it() {
     let (base_url, stop) = (server.url, Rc::clone(&stopped));
     let hooks = RunHooks {
         start_server: Some(Box::new(move || {
-            Ok(StartedServer {
-                base_url,
-                stop: Box::new(move || stop.set(true)),
-            })
+            Ok(StartedServer { base_url, stop: Box::new(move || stop.set(true)) })
         })),
         ..RunHooks::default()
     };
@@ -345,10 +279,7 @@ fn refusals_keep_their_exit_code_and_hint() {
 fn something_else_on_the_port_is_not_taken_for_a_server() {
     let server = Server::start(|_, _| Reply::Text(200, "<html>welcome</html>"));
     let failure = Bench::new().run(&server, &[]).unwrap_err();
-    assert_eq!(
-        (failure.code(), failure.exit_code()),
-        ("bad_answer", exit::FAILURE)
-    );
+    assert_eq!((failure.code(), failure.exit_code()), ("bad_answer", exit::FAILURE));
     let server = Server::start(|_, _| Reply::Nothing);
     let failure = Bench::new().run(&server, &[]).unwrap_err();
     assert_eq!(failure.exit_code(), exit::UNREACHABLE, "{failure:?}");
@@ -369,14 +300,9 @@ fn a_reader_that_has_gone_is_no_failure() {
         let server = server_with_turn(|| vec![words("m", "hi"), turn_ends("completed", None)]);
         let mut bench = Bench::new();
         bench.console = Console::of_writers(Box::new(Gone), Box::new(bench.err.clone()));
-        let failure = bench
-            .run(&server, &[&["--quiet"], flags].concat())
-            .unwrap_err();
+        let failure = bench.run(&server, &[&["--quiet"], flags].concat()).unwrap_err();
         bench.console.fail(&failure);
-        assert_eq!(
-            (failure.exit_code(), bench.err.text().as_str()),
-            (exit::OK, "")
-        );
+        assert_eq!((failure.exit_code(), bench.err.text().as_str()), (exit::OK, ""));
     }
 }
 

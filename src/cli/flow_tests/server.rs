@@ -84,13 +84,7 @@ impl Server {
 
     /// What arrived so far, in order.
     pub(super) fn lines(&self) -> Vec<String> {
-        self.shared
-            .seen
-            .lock()
-            .unwrap()
-            .iter()
-            .map(|seen| seen.line.clone())
-            .collect()
+        self.shared.seen.lock().unwrap().iter().map(|seen| seen.line.clone()).collect()
     }
 
     /// The only request of a kind.
@@ -123,13 +117,10 @@ fn serve(mut tcp: TcpStream, shared: &Shared) -> io::Result<()> {
     let header = |name: &str| {
         head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name)
-                .then(|| value.trim().to_owned())
+            key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
         })
     };
-    let length: usize = header("content-length")
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
+    let length: usize = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
     if header("transfer-encoding").is_some() {
         while !bytes.ends_with(b"0\r\n\r\n") {
             let mut buffer = [0_u8; 4096];
@@ -145,11 +136,7 @@ fn serve(mut tcp: TcpStream, shared: &Shared) -> io::Result<()> {
     let body = &bytes[head_end..];
     let body = if header("transfer-encoding").is_some() {
         // One chunk is all that the client sends.
-        let start = body
-            .windows(2)
-            .position(|window| window == b"\r\n")
-            .unwrap()
-            + 2;
+        let start = body.windows(2).position(|window| window == b"\r\n").unwrap() + 2;
         &body[start..body.len() - 7]
     } else {
         body
@@ -202,10 +189,8 @@ fn play(stream: Rewound, steps: Vec<Step>, shared: &Shared) {
             Step::Raw(text) => send(&mut socket, text.to_owned()),
             Step::Drop => return,
             Step::Close(code) => {
-                let frame = tungstenite::protocol::CloseFrame {
-                    code: code.into(),
-                    reason: "".into(),
-                };
+                let frame =
+                    tungstenite::protocol::CloseFrame { code: code.into(), reason: "".into() };
                 let _ = socket.close(Some(frame));
                 return;
             }

@@ -25,31 +25,19 @@ pub(super) enum TurnState {
 
 /// The turns that a session has, as far as somebody's message started them.
 pub(super) fn turns_of(detail: &SessionDetail) -> Vec<String> {
-    let rows = detail
-        .transcript
-        .iter()
-        .filter(|row| row.role == Role::User);
+    let rows = detail.transcript.iter().filter(|row| row.role == Role::User);
     let ids = turns(detail).filter_map(|turn| turn.get("id").and_then(Value::as_str));
-    ids.chain(rows.map(|row| row.turn_id.as_str()))
-        .map(str::to_owned)
-        .collect()
+    ids.chain(rows.map(|row| row.turn_id.as_str())).map(str::to_owned).collect()
 }
 
 fn turns(detail: &SessionDetail) -> impl Iterator<Item = &Value> {
-    detail
-        .thread
-        .get("turns")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
+    detail.thread.get("turns").and_then(Value::as_array).into_iter().flatten()
 }
 
 /// Reads how far a turn is.
 pub(super) fn state_of(detail: &SessionDetail, turn_id: &str) -> TurnState {
     let found = turns(detail).find(|turn| turn.get("id").and_then(Value::as_str) == Some(turn_id));
-    let status = found
-        .and_then(|turn| turn.get("status"))
-        .and_then(Value::as_str);
+    let status = found.and_then(|turn| turn.get("status")).and_then(Value::as_str);
     if let Some(status @ ("completed" | "failed" | "interrupted")) = status {
         let error = found
             .and_then(|turn| turn.pointer("/error/message"))
@@ -60,11 +48,7 @@ pub(super) fn state_of(detail: &SessionDetail, turn_id: &str) -> TurnState {
     if detail.session.activity != "idle" {
         return TurnState::Running;
     }
-    let mut rows = detail
-        .transcript
-        .iter()
-        .filter(|row| row.turn_id == turn_id)
-        .peekable();
+    let mut rows = detail.transcript.iter().filter(|row| row.turn_id == turn_id).peekable();
     if status.is_some() || rows.peek().is_none() {
         return TurnState::Doubtful;
     }
@@ -81,11 +65,7 @@ pub(super) fn state_of(detail: &SessionDetail, turn_id: &str) -> TurnState {
 }
 
 fn ended(turn_id: &str, status: &str, error: Option<String>) -> TurnState {
-    TurnState::Ended(TurnEnd {
-        turn_id: turn_id.to_owned(),
-        status: status.to_owned(),
-        error,
-    })
+    TurnState::Ended(TurnEnd { turn_id: turn_id.to_owned(), status: status.to_owned(), error })
 }
 
 /// Shows the rows of a turn that are complete and not on the screen yet.

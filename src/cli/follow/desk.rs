@@ -90,9 +90,7 @@ impl Desk {
                 self.nobody_to_ask += 1;
                 self.decide(&approval, ApprovalDecision::Decline, api, console);
             }
-            Policy::Ask => self
-                .waiting
-                .push_back(Request::Approval(Box::new(approval))),
+            Policy::Ask => self.waiting.push_back(Request::Approval(Box::new(approval))),
         }
     }
 
@@ -104,20 +102,13 @@ impl Desk {
         // "Yes" is no answer to a question, so with --yes it is asked all the same.
         if self.policy != Policy::No && self.can_ask() {
             let (input, answers) = (Box::new(input), BTreeMap::new());
-            self.waiting.push_back(Request::Question {
-                input,
-                next: 0,
-                answers,
-            });
+            self.waiting.push_back(Request::Question { input, next: 0, answers });
             return;
         }
         if self.policy != Policy::No {
             self.nobody_to_ask += 1;
         }
-        console.note(
-            &format!("declined a question: {}", one_line(&input.summary)),
-            Style::Yellow,
-        );
+        console.note(&format!("declined a question: {}", one_line(&input.summary)), Style::Yellow);
         let sent = answer(&input, ApprovalDecision::Decline, None, api);
         self.settle(&input.request_id, sent, console);
     }
@@ -128,10 +119,7 @@ impl Desk {
             return;
         }
         let tool = one_line(&call.tool);
-        console.note(
-            &format!("tool {tool}: the command line cannot run it"),
-            Style::Yellow,
-        );
+        console.note(&format!("tool {tool}: the command line cannot run it"), Style::Yellow);
         let response = RespondToolCall {
             success: Some(false),
             text: Some("The command line client cannot run tools.".to_owned()),
@@ -144,10 +132,7 @@ impl Desk {
 
     /// Takes a request away that was decided elsewhere or is over.
     pub(crate) fn resolved(&mut self, id: &str, payload: &Value, console: &mut Console) {
-        let Some(place) = self
-            .waiting
-            .iter()
-            .position(|request| request.id().as_str() == id)
+        let Some(place) = self.waiting.iter().position(|request| request.id().as_str() == id)
         else {
             return;
         };
@@ -158,10 +143,7 @@ impl Desk {
                 .or_else(|| payload.get("status"))
                 .and_then(Value::as_str)
                 .unwrap_or("resolved");
-            console.ask(
-                &format!("\n(settled elsewhere: {})\n", one_line(word)),
-                Style::Yellow,
-            );
+            console.ask(&format!("\n(settled elsewhere: {})\n", one_line(word)), Style::Yellow);
         }
     }
 
@@ -217,11 +199,7 @@ impl Desk {
                 let sent = api.post_value(&route, &DecideApproval { decision, scope });
                 (approval.approval_id.clone(), sent)
             }
-            Request::Question {
-                input,
-                next,
-                answers,
-            } => {
+            Request::Question { input, next, answers } => {
                 if let Some(question) = input.questions.get(*next) {
                     let words = chosen(question.options.as_deref().unwrap_or_default(), line);
                     answers.insert(question.id.clone(), json!({"answers": words}));
@@ -269,14 +247,8 @@ impl Desk {
             (_, Policy::No) => "declined (--no)",
             _ => "declined (no terminal to ask on)",
         };
-        console.note(
-            &format!("{word}: {}", one_line(&approval.summary)),
-            Style::Yellow,
-        );
-        let body = DecideApproval {
-            decision,
-            scope: ApprovalScope::Turn,
-        };
+        console.note(&format!("{word}: {}", one_line(&approval.summary)), Style::Yellow);
+        let body = DecideApproval { decision, scope: ApprovalScope::Turn };
         let route = format!("/approvals/{}/decision", approval.approval_id);
         let sent = api.post_value(&route, &body);
         self.settle(&approval.approval_id, sent, console);
@@ -300,23 +272,13 @@ impl Desk {
 fn show(request: &Request, view: &LiveView, console: &mut Console) {
     match request {
         Request::Approval(approval) => {
-            print_approval(
-                console,
-                approval,
-                view.changes_of(approval.item_id.as_deref()),
-            );
-            console.ask(
-                "[y]es once  [a]lways this session  [n]o  [c]ancel turn: ",
-                Style::Plain,
-            );
+            print_approval(console, approval, view.changes_of(approval.item_id.as_deref()));
+            console.ask("[y]es once  [a]lways this session  [n]o  [c]ancel turn: ", Style::Plain);
         }
         Request::Question { input, next, .. } => match input.questions.get(*next) {
             Some(question) => {
                 print_question(console, question);
-                let choice = question
-                    .options
-                    .as_ref()
-                    .is_some_and(|options| !options.is_empty());
+                let choice = question.options.as_ref().is_some_and(|options| !options.is_empty());
                 let prompt = match (choice, question.is_other) {
                     (true, true) => "number, or your own words: ",
                     (true, false) => "number: ",
@@ -324,10 +286,9 @@ fn show(request: &Request, view: &LiveView, console: &mut Console) {
                 };
                 console.ask(prompt, Style::Plain);
             }
-            None => console.ask(
-                &format!("\n{}: press Enter: ", one_line(&input.summary)),
-                Style::Plain,
-            ),
+            None => {
+                console.ask(&format!("\n{}: press Enter: ", one_line(&input.summary)), Style::Plain)
+            }
         },
     }
 }
@@ -348,9 +309,7 @@ fn chosen(options: &[cm_core::wire::QuestionOption], line: &str) -> Vec<String> 
         .split(',')
         .map(|part| {
             let number: usize = part.trim().parse().ok()?;
-            options
-                .get(number.checked_sub(1)?)
-                .map(|option| option.label.clone())
+            options.get(number.checked_sub(1)?).map(|option| option.label.clone())
         })
         .collect();
     labels.unwrap_or_else(|| vec![line.to_owned()])
@@ -362,11 +321,7 @@ fn answer(
     answers: Option<BTreeMap<String, Value>>,
     api: &Api,
 ) -> Result<Value, Failure> {
-    let body = DecideToolInput {
-        decision,
-        answers,
-        response: None,
-    };
+    let body = DecideToolInput { decision, answers, response: None };
     api.post_value(&format!("/tool-input/{}/decision", input.request_id), &body)
 }
 
@@ -382,10 +337,8 @@ mod tests {
             Some((ApprovalDecision::Accept, ApprovalScope::Session))
         );
         assert_eq!(read_decision(""), None);
-        let option = |label: &str| QuestionOption {
-            label: label.to_owned(),
-            description: String::new(),
-        };
+        let option =
+            |label: &str| QuestionOption { label: label.to_owned(), description: String::new() };
         let options = [option("A"), option("B")];
         assert_eq!(chosen(&options, "2"), ["B"]);
         assert_eq!(chosen(&options, "1, 2"), ["A", "B"]);

@@ -99,10 +99,7 @@ impl Follow<'_> {
             until,
             self.interrupted,
             |failure| {
-                console.note(
-                    &format!("waiting: {}", one_line(&failure.to_string())),
-                    Style::Dim,
-                );
+                console.note(&format!("waiting: {}", one_line(&failure.to_string())), Style::Dim);
             },
             || {
                 if known.is_none() || tried {
@@ -143,8 +140,7 @@ impl Follow<'_> {
                 if stop_by.is_some() {
                     return Err(Failure::Interrupted);
                 }
-                self.console
-                    .note("interrupting; press Ctrl-C again to leave", Style::Yellow);
+                self.console.note("interrupting; press Ctrl-C again to leave", Style::Yellow);
                 self.interrupt(turn_id);
                 stop_by = Some(now + STOP_LIMIT);
             }
@@ -157,10 +153,7 @@ impl Follow<'_> {
             if now >= self.deadline {
                 self.interrupt(turn_id);
                 let what = "the turn (which was told to stop)".to_owned();
-                return Err(Failure::TimedOut {
-                    what,
-                    limit: self.limit,
-                });
+                return Err(Failure::TimedOut { what, limit: self.limit });
             }
             let look_up = match watch.next(TICK)? {
                 Watched::Frame(text, frame) => {
@@ -175,8 +168,7 @@ impl Follow<'_> {
                 Watched::Lost(reason) => {
                     view.missed_events();
                     let reason = one_line(&reason);
-                    self.console
-                        .note(&format!("connection lost ({reason})"), Style::Yellow);
+                    self.console.note(&format!("connection lost ({reason})"), Style::Yellow);
                     false
                 }
                 Watched::Back => {
@@ -210,11 +202,8 @@ impl Follow<'_> {
         }
         match frame.kind.as_str() {
             "notification" => {
-                let method = frame
-                    .payload
-                    .get("method")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
+                let method =
+                    frame.payload.get("method").and_then(Value::as_str).unwrap_or_default();
                 let params = frame.payload.get("params").unwrap_or(&Value::Null);
                 // A frame that is too big for subscribers comes without its content.
                 if params.get("truncated").and_then(Value::as_bool) == Some(true) {
@@ -242,10 +231,7 @@ impl Follow<'_> {
                 }
             }
             "approval_resolved" | "tool_user_input_resolved" | "tool_call_resolved" => {
-                let id = frame
-                    .payload
-                    .get("approvalId")
-                    .or_else(|| frame.payload.get("requestId"));
+                let id = frame.payload.get("approvalId").or_else(|| frame.payload.get("requestId"));
                 let id = id.and_then(Value::as_str).unwrap_or_default();
                 self.desk.resolved(id, &frame.payload, self.console);
             }
@@ -305,13 +291,8 @@ impl Follow<'_> {
     /// Shows what was missed, before the end of the turn is shown. Without it the turn ends all the
     /// same.
     fn show_missed(&mut self, view: &mut LiveView, params: &Value) {
-        let turn_id = params
-            .pointer("/turn/id")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let detail = self
-            .api
-            .get::<SessionDetail>(&format!("/sessions/{}", self.session));
+        let turn_id = params.pointer("/turn/id").and_then(Value::as_str).unwrap_or_default();
+        let detail = self.api.get::<SessionDetail>(&format!("/sessions/{}", self.session));
         if let (true, Ok(detail)) = (view.shows(Some(turn_id)), detail) {
             let _ = show_rows(view, &detail, turn_id, self.console);
         }
@@ -319,18 +300,10 @@ impl Follow<'_> {
 
     fn interrupt(&mut self, turn_id: &str) {
         let route = format!("/sessions/{}/interrupt", self.session);
-        let body = Interrupt {
-            turn_id: Some(turn_id.to_owned()),
-        };
-        match self
-            .api
-            .with_timeout(INTERRUPT_TIMEOUT)
-            .post_value(&route, &body)
-        {
+        let body = Interrupt { turn_id: Some(turn_id.to_owned()) };
+        match self.api.with_timeout(INTERRUPT_TIMEOUT).post_value(&route, &body) {
             Ok(_) | Err(Failure::TimedOut { .. }) => {}
-            Err(failure) => self
-                .console
-                .note(&one_line(&failure.to_string()), Style::Yellow),
+            Err(failure) => self.console.note(&one_line(&failure.to_string()), Style::Yellow),
         }
     }
 }

@@ -53,12 +53,7 @@ impl Watch {
     /// When the subscription does not stand at the first try.
     pub(crate) fn start(api: &Api, session: &ThreadId) -> Result<Self, Failure> {
         let stream = EventStream::connect(api, session)?;
-        Ok(Self {
-            api: api.clone(),
-            session: session.clone(),
-            stream: Some(stream),
-            outage: None,
-        })
+        Ok(Self { api: api.clone(), session: session.clone(), stream: Some(stream), outage: None })
     }
 
     /// Waits for what comes next, at most for about the given time.
@@ -76,11 +71,7 @@ impl Watch {
             Received::Broken(reason) => {
                 self.stream = None;
                 let now = Instant::now();
-                self.outage = Some(Outage {
-                    since: now,
-                    retry_at: now,
-                    pause: FIRST_PAUSE,
-                });
+                self.outage = Some(Outage { since: now, retry_at: now, pause: FIRST_PAUSE });
                 Ok(Watched::Lost(reason))
             }
         }
@@ -88,11 +79,8 @@ impl Watch {
 
     fn come_back(&mut self, wait: Duration) -> Result<Watched, Failure> {
         let now = Instant::now();
-        let outage = self.outage.get_or_insert(Outage {
-            since: now,
-            retry_at: now,
-            pause: FIRST_PAUSE,
-        });
+        let outage =
+            self.outage.get_or_insert(Outage { since: now, retry_at: now, pause: FIRST_PAUSE });
         if now < outage.retry_at {
             std::thread::sleep(wait.min(outage.retry_at - now));
             return Ok(Watched::Nothing);
@@ -106,10 +94,7 @@ impl Watch {
             Err(failure) => failure,
         };
         let may_pass = passing.is_passing()
-            || matches!(
-                passing,
-                Failure::Unreachable { .. } | Failure::TimedOut { .. }
-            );
+            || matches!(passing, Failure::Unreachable { .. } | Failure::TimedOut { .. });
         if !may_pass || outage.since.elapsed() >= GIVE_UP {
             return Err(passing);
         }

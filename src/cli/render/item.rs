@@ -18,21 +18,16 @@ pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 pub(super) fn command_of(value: &Value) -> String {
     match value.get("command") {
         Some(Value::String(command)) => command.clone(),
-        Some(Value::Array(words)) => words
-            .iter()
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(" "),
+        Some(Value::Array(words)) => {
+            words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+        }
         _ => "(unknown command)".to_owned(),
     }
 }
 
 /// `$ command`.
 pub(super) fn print_command(console: &mut Console, item: &Value) {
-    console.note(
-        &format!("$ {}", visible_strict(&command_of(item))),
-        Style::Cyan,
-    );
+    console.note(&format!("$ {}", visible_strict(&command_of(item))), Style::Cyan);
 }
 
 /// What a command printed and how it ended. Output that was streamed is not repeated.
@@ -69,10 +64,7 @@ pub(super) fn print_changes(console: &mut Console, changes: &Value, print: Print
     for change in changes {
         let kind = change
             .get("kind")
-            .and_then(|kind| {
-                kind.as_str()
-                    .or_else(|| kind.get("type").and_then(Value::as_str))
-            })
+            .and_then(|kind| kind.as_str().or_else(|| kind.get("type").and_then(Value::as_str)))
             .unwrap_or("update");
         let mark = match kind {
             "add" => "A",
@@ -80,15 +72,9 @@ pub(super) fn print_changes(console: &mut Console, changes: &Value, print: Print
             _ => "M",
         };
         let path = visible_line(text(change, "path"));
-        let moved = change
-            .get("kind")
-            .map(|kind| text(kind, "move_path"))
-            .unwrap_or_default();
-        let to = if moved.is_empty() {
-            String::new()
-        } else {
-            format!(" → {}", visible_line(moved))
-        };
+        let moved = change.get("kind").map(|kind| text(kind, "move_path")).unwrap_or_default();
+        let to =
+            if moved.is_empty() { String::new() } else { format!(" → {}", visible_line(moved)) };
         print.line(console, &format!("{mark} {path}{to}"), Style::Bold);
         for line in text(change, "diff").lines() {
             let shown = visible_strict(line);
@@ -129,21 +115,13 @@ pub(super) fn print_plan(console: &mut Console, params: &Value) {
     if !explanation.is_empty() {
         console.note(&format!("  {}", visible(explanation)), Style::Dim);
     }
-    for step in params
-        .get("plan")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
+    for step in params.get("plan").and_then(Value::as_array).into_iter().flatten() {
         let mark = match text(step, "status") {
             "completed" => "[x]",
             "inProgress" | "in_progress" => "[>]",
             _ => "[ ]",
         };
-        console.note(
-            &format!("  {mark} {}", visible_line(text(step, "step"))),
-            Style::Plain,
-        );
+        console.note(&format!("  {mark} {}", visible_line(text(step, "step"))), Style::Plain);
     }
 }
 
@@ -162,11 +140,7 @@ pub(super) fn call_of(item: &Value) -> Option<String> {
         None | Some(Value::Null) => String::new(),
         Some(arguments) => format!(" {}", cut(&arguments.to_string(), MAX_ARGUMENTS)),
     };
-    Some(format!(
-        "tool {}{}",
-        visible_line(&name),
-        visible_line(&arguments)
-    ))
+    Some(format!("tool {}{}", visible_line(&name), visible_line(&arguments)))
 }
 
 /// The text of a message of the user.
@@ -196,9 +170,5 @@ pub(super) fn reasoning_text(item: &Value) -> String {
             .join("\n")
     };
     let summary = lines("summary");
-    if summary.is_empty() {
-        lines("content")
-    } else {
-        summary
-    }
+    if summary.is_empty() { lines("content") } else { summary }
 }

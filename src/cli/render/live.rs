@@ -58,10 +58,7 @@ pub(crate) struct LiveView {
 impl LiveView {
     /// Shows one turn and nothing else.
     pub(crate) fn of_turn(turn: String) -> Self {
-        Self {
-            turn: Some(turn),
-            ..Self::default()
-        }
+        Self { turn: Some(turn), ..Self::default() }
     }
 
     /// What the agent said last.
@@ -71,10 +68,7 @@ impl LiveView {
 
     /// What an item changes, as far as it was seen.
     pub(crate) fn changes_of(&self, item: Option<&str>) -> Option<&Value> {
-        self.open
-            .get(item?)
-            .map(|shown| &shown.changes)
-            .filter(|changes| changes.is_array())
+        self.open.get(item?).map(|shown| &shown.changes).filter(|changes| changes.is_array())
     }
 
     /// Says that events were missed: items that are being streamed wait for their whole text.
@@ -105,9 +99,8 @@ impl LiveView {
         params: &Value,
         console: &mut Console,
     ) -> Result<Option<TurnEnd>, Failure> {
-        let turn = params
-            .get("turn")
-            .map_or_else(|| text(params, "turnId"), |turn| text(turn, "id"));
+        let turn =
+            params.get("turn").map_or_else(|| text(params, "turnId"), |turn| text(turn, "id"));
         if !self.shows(Some(turn).filter(|turn| !turn.is_empty())) {
             return Ok(None);
         }
@@ -144,10 +137,7 @@ impl LiveView {
             self.open.clear();
         }
         let torn = self.missed;
-        self.open.entry(id.to_owned()).or_insert_with(|| Shown {
-            torn,
-            ..Shown::default()
-        })
+        self.open.entry(id.to_owned()).or_insert_with(|| Shown { torn, ..Shown::default() })
     }
 
     /// A piece of an item's text, unless it cannot be put behind what is on the screen.
@@ -170,11 +160,7 @@ impl LiveView {
             return Ok(());
         };
         self.remember(text(params, "itemId")).words.push_str(&delta);
-        if console.json {
-            Ok(())
-        } else {
-            console.out(&visible(&delta), Style::Plain)
-        }
+        if console.json { Ok(()) } else { console.out(&visible(&delta), Style::Plain) }
     }
 
     fn started(&mut self, item: &Value, console: &mut Console) {
@@ -284,12 +270,7 @@ impl LiveView {
         console: &mut Console,
     ) -> Result<TurnEnd, Failure> {
         let turn = params.get("turn").unwrap_or(&Value::Null);
-        for item in turn
-            .get("items")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for item in turn.get("items").and_then(Value::as_array).into_iter().flatten() {
             if text(item, "type") == "agentMessage"
                 && !self.said.iter().any(|w| w == text(item, "text"))
             {
@@ -305,19 +286,11 @@ impl LiveView {
             self.done.clear();
             self.open.clear();
         }
-        let error = turn
-            .get("error")
-            .map(|error| text(error, "message"))
-            .filter(|m| !m.is_empty());
+        let error = turn.get("error").map(|error| text(error, "message")).filter(|m| !m.is_empty());
         let status = text(turn, "status");
         Ok(TurnEnd {
             turn_id: text(turn, "id").to_owned(),
-            status: if status.is_empty() {
-                "completed"
-            } else {
-                status
-            }
-            .to_owned(),
+            status: if status.is_empty() { "completed" } else { status }.to_owned(),
             error: error.map(str::to_owned),
         })
     }
@@ -330,13 +303,6 @@ fn print_error(params: &Value, console: &mut Console) {
     }
     let error = params.get("error").unwrap_or(&Value::Null);
     let details = text(error, "additionalDetails");
-    let details = if details.is_empty() {
-        String::new()
-    } else {
-        format!(" ({details})")
-    };
-    console.note(
-        &visible_line(&format!("{}{details}", text(error, "message"))),
-        Style::Yellow,
-    );
+    let details = if details.is_empty() { String::new() } else { format!(" ({details})") };
+    console.note(&visible_line(&format!("{}{details}", text(error, "message"))), Style::Yellow);
 }

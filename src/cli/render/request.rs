@@ -49,28 +49,19 @@ pub(crate) fn print_approval(console: &mut Console, approval: &Approval, changes
             let root = text(details, "grantRoot");
             if !root.is_empty() {
                 console.ask(
-                    &format!(
-                        "  and to write below {} for the session\n",
-                        visible_line(root)
-                    ),
+                    &format!("  and to write below {} for the session\n", visible_line(root)),
                     Style::Yellow,
                 );
             }
         }
         _ => {
-            console.ask(
-                &format!("\n{}\n", visible_line(&approval.summary)),
-                Style::Bold,
-            );
+            console.ask(&format!("\n{}\n", visible_line(&approval.summary)), Style::Bold);
             barred(console, &pretty(details), Style::Plain);
         }
     }
     let reason = text(details, "reason");
     if !reason.is_empty() {
-        console.ask(
-            &format!("  reason: {}\n", visible_line(reason)),
-            Style::Plain,
-        );
+        console.ask(&format!("  reason: {}\n", visible_line(reason)), Style::Plain);
     }
 }
 
@@ -103,27 +94,17 @@ pub(crate) fn print_question(console: &mut Console, question: &Question) {
     console.finish_err_line();
     let header = visible_line(&question.header);
     let words = visible_line(&question.question);
-    let heading = if header.is_empty() {
-        words
-    } else {
-        format!("{header}: {words}")
-    };
+    let heading = if header.is_empty() { words } else { format!("{header}: {words}") };
     console.ask(&format!("\n{heading}\n"), Style::Bold);
     for (index, option) in question.options.iter().flatten().enumerate() {
         let label = visible_line(&option.label);
         console.ask(&format!("  {}. {label}", index + 1), Style::Plain);
         if !option.description.is_empty() {
-            console.ask(
-                &format!("  {}", visible_line(&option.description)),
-                Style::Dim,
-            );
+            console.ask(&format!("  {}", visible_line(&option.description)), Style::Dim);
         }
         console.ask("\n", Style::Plain);
     }
     if question.is_secret {
-        console.ask(
-            "  (a secret: it will be visible while you type)\n",
-            Style::Yellow,
-        );
+        console.ask("  (a secret: it will be visible while you type)\n", Style::Yellow);
     }
 }

@@ -21,11 +21,7 @@ pub(crate) fn print_session(
     let head = format!(
         "{} · {} · {} ago\n{}\nsandbox {} · approvals {} · network {} · model {}\n",
         session.session_id,
-        if session.activity.is_empty() {
-            "unknown"
-        } else {
-            &session.activity
-        },
+        if session.activity.is_empty() { "unknown" } else { &session.activity },
         age(now, session.updated_at),
         session.cwd,
         controls.filesystem_sandbox.as_str(),
@@ -64,11 +60,8 @@ fn print_system_row(
     row: &TranscriptEntry,
     end: &str,
 ) -> Result<(), Failure> {
-    let item: Value = row
-        .details
-        .as_deref()
-        .and_then(|d| serde_json::from_str(d).ok())
-        .unwrap_or(Value::Null);
+    let item: Value =
+        row.details.as_deref().and_then(|d| serde_json::from_str(d).ok()).unwrap_or(Value::Null);
     match row.kind.as_str() {
         "commandExecution" if item.is_object() => {
             let command = visible_strict(&command_of(&item));
@@ -78,23 +71,14 @@ fn print_system_row(
             }
             match item.get("exitCode").and_then(Value::as_i64) {
                 Some(code) => console.out(&format!("  exit {code}\n"), Style::Dim),
-                None => console.out(
-                    &format!("  {}\n", visible_line(text(&item, "status"))),
-                    Style::Dim,
-                ),
+                None => {
+                    console.out(&format!("  {}\n", visible_line(text(&item, "status"))), Style::Dim)
+                }
             }
         }
         "fileChange" if item.is_object() => {
-            console.out(
-                &format!("{}{end}\n", visible_line(&row.content)),
-                Style::Cyan,
-            )?;
-            for change in item
-                .get("changes")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
+            console.out(&format!("{}{end}\n", visible_line(&row.content)), Style::Cyan)?;
+            for change in item.get("changes").and_then(Value::as_array).into_iter().flatten() {
                 let path = visible_line(text(change, "path"));
                 console.out(&format!("  {path}\n"), Style::Plain)?;
             }

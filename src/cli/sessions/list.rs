@@ -15,11 +15,7 @@ use crate::table::{age, now, short_id_length, table};
 pub(super) fn list(arguments: &ListArgs, api: &Api, console: &mut Console) -> Result<(), Failure> {
     let page = if arguments.all {
         let data = resolve::all_sessions(api, arguments.archived)?;
-        SessionList {
-            data,
-            next_cursor: None,
-            archived: arguments.archived,
-        }
+        SessionList { data, next_cursor: None, archived: arguments.archived }
     } else {
         let limit = usize::from(arguments.limit);
         let route =

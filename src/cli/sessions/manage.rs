@@ -39,13 +39,9 @@ pub(crate) fn execute(
         SessionAction::Unarchive(arguments) => {
             act(&arguments.session, "unarchive", &json!({}), api, console)
         }
-        SessionAction::Resume(arguments) => act(
-            &arguments.session,
-            "resume",
-            &ResumeSession::default(),
-            api,
-            console,
-        ),
+        SessionAction::Resume(arguments) => {
+            act(&arguments.session, "resume", &ResumeSession::default(), api, console)
+        }
         SessionAction::Delete(arguments) => {
             delete(arguments, api, Terminal::of_process(false), console)
         }
@@ -55,9 +51,7 @@ pub(crate) fn execute(
 }
 
 fn create(arguments: &CreateArgs, api: &Api, console: &mut Console) -> Result<(), Failure> {
-    let body = arguments
-        .controls
-        .create(Some(working_directory(arguments.cd.clone())?));
+    let body = arguments.controls.create(Some(working_directory(arguments.cd.clone())?));
     if console.json {
         let raw = api.post_value("/sessions", &body)?;
         return console.out_json(&raw);
@@ -68,9 +62,7 @@ fn create(arguments: &CreateArgs, api: &Api, console: &mut Console) -> Result<()
 }
 
 fn rename(arguments: &RenameArgs, api: &Api, console: &mut Console) -> Result<(), Failure> {
-    let body = Rename {
-        title: arguments.title.join(" "),
-    };
+    let body = Rename { title: arguments.title.join(" ") };
     act(&arguments.session, "rename", &body, api, console)
 }
 
@@ -105,10 +97,7 @@ pub(crate) fn delete(
             ));
         };
         terminal.forget_typed();
-        console.ask(
-            &format!("Delete {session} and its transcript for good? [y/N] "),
-            Style::Bold,
-        );
+        console.ask(&format!("Delete {session} and its transcript for good? [y/N] "), Style::Bold);
         let answer = terminal.wait(ANSWER_LIMIT).unwrap_or_default();
         if !matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
             return Err(Failure::NotConfirmed("nothing was deleted"));

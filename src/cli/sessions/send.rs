@@ -25,9 +25,7 @@ pub(super) fn send(
 ) -> Result<(), Failure> {
     let message = typed_message(&arguments.text, std::io::stdin())?;
     let session = resolve::session(api, &arguments.session)?;
-    let body = arguments
-        .controls
-        .message(message.text, arguments.effort.effort);
+    let body = arguments.controls.message(message.text, arguments.effort.effort);
     if !arguments.follow {
         let route = format!("/sessions/{session}/messages");
         let raw = api.post_value(&route, &body)?;
@@ -67,12 +65,7 @@ pub(super) fn steer(
         None => running_turn(api, &session)?,
     };
     let route = format!("/sessions/{session}/turns/{turn}/steer");
-    let raw = api.post_value(
-        &route,
-        &Steer {
-            input: message.text,
-        },
-    )?;
+    let raw = api.post_value(&route, &Steer { input: message.text })?;
     if console.json {
         return console.out_json(&raw);
     }
@@ -88,17 +81,12 @@ pub(super) fn interrupt(
 ) -> Result<(), Failure> {
     let session = resolve::session(api, &arguments.session)?;
     let turn_id = arguments.turn.as_deref().map(checked_turn).transpose()?;
-    let body = Interrupt {
-        turn_id: turn_id.map(|turn| turn.as_str().to_owned()),
-    };
+    let body = Interrupt { turn_id: turn_id.map(|turn| turn.as_str().to_owned()) };
     let raw = api.post_value(&format!("/sessions/{session}/interrupt"), &body)?;
     if console.json {
         return console.out_json(&raw);
     }
-    let turn = raw
-        .get("turnId")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let turn = raw.get("turnId").and_then(Value::as_str).unwrap_or_default();
     console.note(&format!("interrupted turn {}", one_line(turn)), Style::Dim);
     Ok(())
 }
@@ -116,10 +104,7 @@ fn running_turn(api: &Api, session: &ThreadId) -> Result<TurnId, Failure> {
         .flatten()
         .rev()
         .find(|turn| turn.get("status").and_then(Value::as_str) == Some("inProgress"));
-    match running
-        .and_then(|turn| turn.get("id"))
-        .and_then(Value::as_str)
-    {
+    match running.and_then(|turn| turn.get("id")).and_then(Value::as_str) {
         Some(turn) => checked_turn(turn),
         None => Err(Failure::NotFound("no turn runs in the session".to_owned())),
     }

@@ -55,10 +55,8 @@ pub(super) fn tail(
                 console.note(&format!("connection lost ({reason})"), Style::Yellow);
             }
             Watched::Back => {
-                console.note(
-                    "connection is back; what happened between is not shown",
-                    Style::Yellow,
-                );
+                console
+                    .note("connection is back; what happened between is not shown", Style::Yellow);
             }
         }
     }
@@ -66,35 +64,18 @@ pub(super) fn tail(
 }
 
 fn show(frame: &StreamFrame, view: &mut LiveView, console: &mut Console) -> Result<(), Failure> {
-    let member = |name: &str| {
-        one_line(
-            frame
-                .payload
-                .get(name)
-                .and_then(Value::as_str)
-                .unwrap_or(""),
-        )
-    };
+    let member =
+        |name: &str| one_line(frame.payload.get(name).and_then(Value::as_str).unwrap_or(""));
     match frame.kind.as_str() {
         "notification" => {
-            let method = frame
-                .payload
-                .get("method")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
+            let method = frame.payload.get("method").and_then(Value::as_str).unwrap_or_default();
             let params = frame.payload.get("params").unwrap_or(&Value::Null);
             let Some(end) = view.notification(method, params, console)? else {
                 return Ok(());
             };
-            let error = end
-                .error
-                .map(|error| format!(": {}", one_line(&error)))
-                .unwrap_or_default();
-            let style = if end.status == "completed" {
-                Style::Dim
-            } else {
-                Style::Red
-            };
+            let error =
+                end.error.map(|error| format!(": {}", one_line(&error))).unwrap_or_default();
+            let style = if end.status == "completed" { Style::Dim } else { Style::Red };
             console.note(&format!("— turn {}{error}", one_line(&end.status)), style);
         }
         "approval" => {

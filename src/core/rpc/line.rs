@@ -54,12 +54,7 @@ pub struct LineReader {
 impl LineReader {
     /// Makes a reader that passes on lines of at most `cap` bytes.
     pub fn new(cap: usize) -> Self {
-        Self {
-            buffer: BytesMut::new(),
-            scanned: 0,
-            cap,
-            skipping: None,
-        }
+        Self { buffer: BytesMut::new(), scanned: 0, cap, skipping: None }
     }
 
     /// Appends what was read from the stream.
@@ -97,27 +92,21 @@ impl LineReader {
             self.buffer.advance(1);
             self.scanned = 0;
             if let Some(skipped) = self.skipping.take() {
-                return Some(Line::TooLong {
-                    bytes: skipped + line.len() as u64,
-                });
+                return Some(Line::TooLong { bytes: skipped + line.len() as u64 });
             }
             let line = match line.last() {
                 Some(b'\r') => line.slice(..line.len() - 1),
                 _ => line,
             };
             if line.len() > self.cap {
-                return Some(Line::TooLong {
-                    bytes: line.len() as u64,
-                });
+                return Some(Line::TooLong { bytes: line.len() as u64 });
             }
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
             return Some(match std::str::from_utf8(&line) {
                 Ok(_) => Line::Text(line),
-                Err(_) => Line::NotUtf8 {
-                    bytes: line.len() as u64,
-                },
+                Err(_) => Line::NotUtf8 { bytes: line.len() as u64 },
             });
         }
     }
@@ -186,10 +175,7 @@ mod tests {
     fn an_oversized_line_inside_one_read_is_an_event() {
         let mut reader = LineReader::new(4);
         let lines = read_all(&mut reader, &[b"a\n0123456\nb\n"]);
-        assert_eq!(
-            lines,
-            vec![text("a"), Line::TooLong { bytes: 7 }, text("b")]
-        );
+        assert_eq!(lines, vec![text("a"), Line::TooLong { bytes: 7 }, text("b")]);
     }
 
     #[test]
@@ -216,12 +202,7 @@ mod tests {
             assert!(reader.buffer.capacity() <= 256 * 1024);
         }
         reader.push(b"\n{}\n");
-        assert_eq!(
-            reader.next_line(),
-            Some(Line::TooLong {
-                bytes: 64 * 64 * 1024
-            })
-        );
+        assert_eq!(reader.next_line(), Some(Line::TooLong { bytes: 64 * 64 * 1024 }));
         assert_eq!(reader.next_line(), Some(text("{}")));
     }
 

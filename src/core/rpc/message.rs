@@ -114,15 +114,8 @@ pub fn parse_line(line: &[u8]) -> Result<Inbound<'_>, Malformed> {
     let envelope: Envelope<'_> =
         serde_json::from_slice(line).map_err(|error| Malformed::Json(error.to_string()))?;
     match (envelope.method, envelope.id) {
-        (Some(method), Some(id)) => Ok(Inbound::Request {
-            id,
-            method,
-            params: envelope.params,
-        }),
-        (Some(method), None) => Ok(Inbound::Notification {
-            method,
-            params: envelope.params,
-        }),
+        (Some(method), Some(id)) => Ok(Inbound::Request { id, method, params: envelope.params }),
+        (Some(method), None) => Ok(Inbound::Notification { method, params: envelope.params }),
         (None, Some(id)) => {
             let outcome = match envelope.error {
                 Some(error) => Err(error),
@@ -167,11 +160,7 @@ impl ThreadRef {
         let item_id = text(scan.item_id)
             .or_else(|| text(scan.call_id))
             .or_else(|| item.and_then(|n| text(n.id)));
-        Self {
-            thread_id,
-            turn_id,
-            item_id,
-        }
+        Self { thread_id, turn_id, item_id }
     }
 }
 
@@ -227,39 +216,22 @@ mod tests {
         ));
         assert!(matches!(
             parse_line(br#"{"id":0,"method":"item/tool/call"}"#),
-            Ok(Inbound::Request {
-                id: RpcId::Number(0),
-                params: None,
-                ..
-            })
+            Ok(Inbound::Request { id: RpcId::Number(0), params: None, .. })
         ));
         assert!(matches!(
             parse_line(br#"{"error":{"code":-32600,"message":"no"},"id":"x"}"#),
-            Ok(Inbound::Answer {
-                id: RpcId::Text(_),
-                outcome: Err(RpcError { code: -32600, .. })
-            })
+            Ok(Inbound::Answer { id: RpcId::Text(_), outcome: Err(RpcError { code: -32600, .. }) })
         ));
         assert!(matches!(
             parse_line(br#"{"id":3,"result":{}}"#),
-            Ok(Inbound::Answer {
-                outcome: Ok(Some(_)),
-                ..
-            })
+            Ok(Inbound::Answer { outcome: Ok(Some(_)), .. })
         ));
     }
 
     #[test]
     fn garbage_is_reported_and_never_panics() {
-        for line in [
-            "",
-            "[]",
-            "nonsense",
-            "{}",
-            "{\"id\":1.5}",
-            "{\"id\":null}",
-            "{\"method\":7}",
-        ] {
+        for line in ["", "[]", "nonsense", "{}", "{\"id\":1.5}", "{\"id\":null}", "{\"method\":7}"]
+        {
             assert!(parse_line(line.as_bytes()).is_err(), "{line}");
         }
         let deep = "[".repeat(100_000);
@@ -272,17 +244,11 @@ mod tests {
         let direct = raw(r#"{"threadId":"t1","turnId":"u1","itemId":"i1"}"#);
         let found = ThreadRef::of(Some(&direct));
         assert_eq!(found.thread_id.expect("thread").as_str(), "t1");
-        assert_eq!(
-            (found.turn_id.as_deref(), found.item_id.as_deref()),
-            (Some("u1"), Some("i1"))
-        );
+        assert_eq!((found.turn_id.as_deref(), found.item_id.as_deref()), (Some("u1"), Some("i1")));
         let nested = raw(r#"{"thread":{"id":"t2"},"turn":{"id":"u2"},"item":{"id":"i2"}}"#);
         let found = ThreadRef::of(Some(&nested));
         assert_eq!(found.thread_id.expect("thread").as_str(), "t2");
-        assert_eq!(
-            (found.turn_id.as_deref(), found.item_id.as_deref()),
-            (Some("u2"), Some("i2"))
-        );
+        assert_eq!((found.turn_id.as_deref(), found.item_id.as_deref()), (Some("u2"), Some("i2")));
         let odd = raw(r#"{"threadId":5,"thread":"x","turn":null}"#);
         assert_eq!(ThreadRef::of(Some(&odd)), ThreadRef::default());
     }

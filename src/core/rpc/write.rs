@@ -90,10 +90,7 @@ mod tests {
     fn a_line_break_inside_a_value_does_not_end_the_line() {
         let bytes = encode_request(&RpcId::Number(1), "a/b", Some(json!({"t": "x\ny"}))).unwrap();
         assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1);
-        assert_eq!(
-            bytes,
-            b"{\"id\":1,\"method\":\"a/b\",\"params\":{\"t\":\"x\\ny\"}}\n"
-        );
+        assert_eq!(bytes, b"{\"id\":1,\"method\":\"a/b\",\"params\":{\"t\":\"x\\ny\"}}\n");
     }
 
     #[test]

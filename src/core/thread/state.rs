@@ -66,12 +66,7 @@ pub struct ThreadState {
 impl ThreadState {
     /// A thread as it was stored, with the turns that were running when it was.
     pub fn new(record: ThreadRecord, running: Vec<TurnRecord>, items: Vec<ItemRecord>) -> Self {
-        Self {
-            record,
-            running,
-            ended: VecDeque::new(),
-            items: items.into(),
-        }
+        Self { record, running, ended: VecDeque::new(), items: items.into() }
     }
 
     /// The turn that runs now.
@@ -91,11 +86,7 @@ impl ThreadState {
 
     /// A turn began: our `turn/start` was answered, or the runtime said so.
     pub fn turn_began(&mut self, turn_id: &str, now_ms: i64) -> Writes {
-        let known = self
-            .running
-            .iter()
-            .chain(&self.ended)
-            .any(|turn| turn.id == turn_id);
+        let known = self.running.iter().chain(&self.ended).any(|turn| turn.id == turn_id);
         if known || turn_id.is_empty() {
             return Writes::default();
         }
@@ -111,11 +102,7 @@ impl ThreadState {
         self.record.materialized = true;
         self.touch(now_ms);
         self.running.push(turn.clone());
-        Writes {
-            thread: true,
-            turns: vec![turn],
-            items: Vec::new(),
-        }
+        Writes { thread: true, turns: vec![turn], items: Vec::new() }
     }
 
     /// The runtime ended a turn.
@@ -128,11 +115,7 @@ impl ThreadState {
     ) -> Ended {
         let began = self.turn_began(turn_id, now_ms);
         if let Some(known) = self.ended.iter().find(|turn| turn.id == turn_id) {
-            return Ended {
-                turn: known.clone(),
-                news: false,
-                writes: began,
-            };
+            return Ended { turn: known.clone(), news: false, writes: began };
         }
         let position = self.running.iter().position(|turn| turn.id == turn_id);
         let mut turn = match position {
@@ -147,22 +130,14 @@ impl ThreadState {
                     started_ms: now_ms,
                     ended_ms: Some(now_ms),
                 };
-                return Ended {
-                    turn,
-                    news: false,
-                    writes: began,
-                };
+                return Ended { turn, news: false, writes: began };
             }
         };
         turn.status = status;
         turn.error = error.filter(|error| !error.is_null());
         turn.ended_ms = Some(now_ms.max(turn.started_ms));
         self.touch(now_ms);
-        let mut writes = Writes {
-            thread: true,
-            turns: vec![turn.clone()],
-            items: Vec::new(),
-        };
+        let mut writes = Writes { thread: true, turns: vec![turn.clone()], items: Vec::new() };
         for item in &mut self.items {
             if item.turn_id == turn_id && item.state == ItemState::Open {
                 item.state = ItemState::Discarded;
@@ -176,11 +151,7 @@ impl ThreadState {
                 self.items.retain(|item| item.turn_id != oldest.id);
             }
         }
-        Ended {
-            turn,
-            news: true,
-            writes,
-        }
+        Ended { turn, news: true, writes }
     }
 
     /// The process that ran the turns is gone: every running turn ends `interrupted`.
@@ -209,30 +180,20 @@ impl ThreadState {
             .or_else(|| self.active_turn().map(|turn| turn.id.as_str()))
             .unwrap_or("turn")
             .to_owned();
-        let known = self
-            .items
-            .iter_mut()
-            .find(|row| row.id == id && row.turn_id == turn_id);
+        let known = self.items.iter_mut().find(|row| row.id == id && row.turn_id == turn_id);
         if let Some(row) = known {
             row.item = item.clone();
             if completed {
                 row.state = ItemState::Completed;
                 row.ended_ms = Some(now_ms);
             }
-            return Writes {
-                items: vec![row.clone()],
-                ..Writes::default()
-            };
+            return Writes { items: vec![row.clone()], ..Writes::default() };
         }
         let row = ItemRecord {
             ordinal: self.next_row(),
             turn_id,
             id: id.to_owned(),
-            state: if completed {
-                ItemState::Completed
-            } else {
-                ItemState::Open
-            },
+            state: if completed { ItemState::Completed } else { ItemState::Open },
             started_ms: Some(now_ms),
             ended_ms: completed.then_some(now_ms),
             item: item.clone(),
@@ -240,41 +201,25 @@ impl ThreadState {
         self.items.push_back(row.clone());
         if self.items.len() > REMEMBERED_ITEMS {
             // A completed item is only kept for a late repetition; an open one is still needed.
-            let oldest = self
-                .items
-                .iter()
-                .position(|item| item.state != ItemState::Open);
+            let oldest = self.items.iter().position(|item| item.state != ItemState::Open);
             self.items.remove(oldest.unwrap_or(0));
         }
-        Writes {
-            thread: true,
-            items: vec![row],
-            ..Writes::default()
-        }
+        Writes { thread: true, items: vec![row], ..Writes::default() }
     }
 
     /// The runtime, or a client of it, named the thread.
     pub fn named(&mut self, name: Option<&str>, chosen: bool, now_ms: i64) -> Writes {
         let keeps = self.record.title.as_ref().is_some_and(|title| title.chosen) && !chosen;
-        let Some(name) = name
-            .map(str::trim)
-            .filter(|name| !name.is_empty() && !keeps)
-        else {
+        let Some(name) = name.map(str::trim).filter(|name| !name.is_empty() && !keeps) else {
             return Writes::default();
         };
-        let title = Title {
-            text: name.to_owned(),
-            chosen,
-        };
+        let title = Title { text: name.to_owned(), chosen };
         if self.record.title.as_ref() == Some(&title) {
             return Writes::default();
         }
         self.record.title = Some(title);
         self.touch(now_ms);
-        Writes {
-            thread: true,
-            ..Writes::default()
-        }
+        Writes { thread: true, ..Writes::default() }
     }
 
     /// Takes the ordinal of the next transcript row.
@@ -320,36 +265,22 @@ mod tests {
     fn a_turn_runs_from_its_answer_to_its_end() {
         let mut thread = state();
         assert_eq!(thread.turn_began("u1", 5).turns.len(), 1);
-        assert!(
-            thread.turn_began("u1", 6).is_empty(),
-            "turn/started repeats the answer"
-        );
-        assert_eq!(
-            thread.active_turn().map(|turn| turn.id.as_str()),
-            Some("u1")
-        );
+        assert!(thread.turn_began("u1", 6).is_empty(), "turn/started repeats the answer");
+        assert_eq!(thread.active_turn().map(|turn| turn.id.as_str()), Some("u1"));
         assert!(thread.record.materialized);
         let ended = thread.turn_ended("u1", TurnStatus::Completed, Some(Value::Null), 9);
         assert!(ended.news);
         assert_eq!((ended.turn.error, ended.turn.ended_ms), (None, Some(9)));
         assert!(thread.active_turn().is_none());
         assert!(!thread.turn_ended("u1", TurnStatus::Failed, None, 10).news);
-        assert!(
-            thread.turn_began("u1", 11).is_empty(),
-            "an ended turn does not start again"
-        );
+        assert!(thread.turn_began("u1", 11).is_empty(), "an ended turn does not start again");
     }
 
     #[test]
     fn when_the_process_is_gone_every_turn_ends_interrupted() {
         let mut thread = state();
         thread.turn_began("u1", 1);
-        thread.item(
-            Some("u1"),
-            &json!({"id": "i1", "type": "agentMessage"}),
-            false,
-            2,
-        );
+        thread.item(Some("u1"), &json!({"id": "i1", "type": "agentMessage"}), false, 2);
         let ended = thread.runtime_down("gone", 3);
         assert_eq!(ended.len(), 1);
         assert_eq!(ended[0].turn.status, TurnStatus::Interrupted);
@@ -362,12 +293,7 @@ mod tests {
     fn an_item_that_completes_after_its_turn_is_still_taken() {
         let mut thread = state();
         thread.turn_began("u1", 1);
-        thread.item(
-            Some("u1"),
-            &json!({"id": "c", "type": "commandExecution"}),
-            false,
-            2,
-        );
+        thread.item(Some("u1"), &json!({"id": "c", "type": "commandExecution"}), false, 2);
         thread.turn_ended("u1", TurnStatus::Completed, None, 3);
         let late = thread.item(Some("u1"), &json!({"id": "c", "exitCode": 0}), true, 4);
         assert_eq!(late.items[0].ordinal, 0);

@@ -184,11 +184,7 @@ pub struct DecideToolInput {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<BTreeMap<String, Value>>,
     /// Sent to the app-server as it is, instead of the answers.
-    #[serde(
-        default,
-        deserialize_with = "present",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub response: Option<Value>,
 }
 
@@ -206,11 +202,7 @@ pub struct RespondToolCall {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Sent to the app-server as it is, instead of the rest.
-    #[serde(
-        default,
-        deserialize_with = "present",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub response: Option<Value>,
 }
 

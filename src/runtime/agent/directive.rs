@@ -15,34 +15,16 @@ const fn help(usage: &'static str, effect: &'static str) -> DirectiveHelp {
 
 /// Every directive that the guided agent understands: one per line, carried out in order.
 pub const DIRECTIVES: &[DirectiveHelp] = &[
-    help(
-        "/run <shell command>",
-        "runs a command in the workspace, after an approval",
-    ),
-    help(
-        "/write <path>",
-        "writes the following lines, up to /end, to a file, after an approval",
-    ),
+    help("/run <shell command>", "runs a command in the workspace, after an approval"),
+    help("/write <path>", "writes the following lines, up to /end, to a file, after an approval"),
     help("/delete <path>", "deletes a file, after an approval"),
-    help(
-        "/ask <question> | option | option…",
-        "asks you a question, with or without options",
-    ),
-    help(
-        "/call <tool> <json>",
-        "calls a tool that the client declared (tool or namespace.tool)",
-    ),
+    help("/ask <question> | option | option…", "asks you a question, with or without options"),
+    help("/call <tool> <json>", "calls a tool that the client declared (tool or namespace.tool)"),
     help("/think <text>", "shows reasoning"),
     help("/plan step; step; step", "shows a plan"),
     help("/say <text>", "answers with exactly this text"),
-    help(
-        "/slow <n> <ms> [text]",
-        "streams an answer in n pieces, one every ms milliseconds",
-    ),
-    help(
-        "/flood <n> <bytes>",
-        "streams n pieces of this size as fast as possible",
-    ),
+    help("/slow <n> <ms> [text]", "streams an answer in n pieces, one every ms milliseconds"),
+    help("/flood <n> <bytes>", "streams n pieces of this size as fast as possible"),
     help("/fail <message>", "ends the turn with this error"),
     help("/help", "lists the directives"),
 ];
@@ -110,19 +92,14 @@ pub(super) fn parse(text: &str) -> Vec<Directive> {
                     content.push_str(line);
                     content.push('\n');
                 }
-                Some(Directive::Write {
-                    path: argument.to_owned(),
-                    content,
-                })
+                Some(Directive::Write { path: argument.to_owned(), content })
             }
             _ => one_line(word, argument),
         };
         directives.push(directive.unwrap_or_else(|| Directive::Wrong(line.trim().to_owned())));
     }
     // A path or a stray slash in prose is not an attempt at a directive.
-    if directives
-        .iter()
-        .all(|directive| matches!(directive, Directive::Wrong(_)))
+    if directives.iter().all(|directive| matches!(directive, Directive::Wrong(_)))
         && !text.trim_start().starts_with('/')
     {
         return vec![Directive::Plain(text.to_owned())];
@@ -137,32 +114,18 @@ fn one_line(word: &str, argument: &str) -> Option<Directive> {
         "run" if present => Some(Directive::Run(text)),
         "delete" if present => Some(Directive::Delete(text)),
         "ask" if present => {
-            let mut parts = argument
-                .split('|')
-                .map(str::trim)
-                .filter(|part| !part.is_empty());
+            let mut parts = argument.split('|').map(str::trim).filter(|part| !part.is_empty());
             let question = parts.next()?.to_owned();
-            Some(Directive::Ask {
-                question,
-                options: parts.map(str::to_owned).collect(),
-            })
+            Some(Directive::Ask { question, options: parts.map(str::to_owned).collect() })
         }
         "call" if present => {
-            let (tool, json) = argument
-                .split_once(char::is_whitespace)
-                .unwrap_or((argument, "{}"));
+            let (tool, json) = argument.split_once(char::is_whitespace).unwrap_or((argument, "{}"));
             let arguments = serde_json::from_str(json).ok()?;
-            Some(Directive::Call {
-                tool: tool.to_owned(),
-                arguments,
-            })
+            Some(Directive::Call { tool: tool.to_owned(), arguments })
         }
         "think" if present => Some(Directive::Think(text)),
         "plan" if present => {
-            let steps = argument
-                .split(';')
-                .map(str::trim)
-                .filter(|step| !step.is_empty());
+            let steps = argument.split(';').map(str::trim).filter(|step| !step.is_empty());
             Some(Directive::Plan(steps.map(str::to_owned).collect()))
         }
         "say" => Some(Directive::Say(text)),
@@ -173,24 +136,13 @@ fn one_line(word: &str, argument: &str) -> Option<Directive> {
             let pieces = parts.next()?.parse::<usize>().ok()?.clamp(1, MAX_PIECES);
             let every_ms = parts.next()?.parse::<u64>().ok()?.min(MAX_EVERY_MS);
             let text = parts.next().unwrap_or("slow").to_owned();
-            Some(Directive::Slow {
-                pieces,
-                every_ms,
-                text,
-            })
+            Some(Directive::Slow { pieces, every_ms, text })
         }
         "flood" => {
             let (pieces, bytes) = argument.split_once(char::is_whitespace)?;
-            let bytes = bytes
-                .trim()
-                .parse::<usize>()
-                .ok()?
-                .clamp(1, MAX_PIECE_BYTES);
+            let bytes = bytes.trim().parse::<usize>().ok()?.clamp(1, MAX_PIECE_BYTES);
             let pieces = pieces.parse::<usize>().ok()?.clamp(1, MAX_PIECES);
-            Some(Directive::Flood {
-                pieces: pieces.min(MAX_FLOOD_BYTES / bytes),
-                bytes,
-            })
+            Some(Directive::Flood { pieces: pieces.min(MAX_FLOOD_BYTES / bytes), bytes })
         }
         _ => None,
     }
@@ -203,10 +155,7 @@ mod tests {
     #[test]
     fn directives_are_read_in_order_and_prose_around_them_is_left_out() {
         let found = parse("please\n/think hm\n/write a/b.txt\none\n /run x\n/end\n/plan a; b ;\n");
-        let write = Directive::Write {
-            path: "a/b.txt".into(),
-            content: "one\n /run x\n".into(),
-        };
+        let write = Directive::Write { path: "a/b.txt".into(), content: "one\n /run x\n".into() };
         let plan = Directive::Plan(vec!["a".into(), "b".into()]);
         assert_eq!(found, vec![Directive::Think("hm".into()), write, plan]);
     }
@@ -214,9 +163,7 @@ mod tests {
     #[test]
     fn bounds_hold_for_any_number() {
         let huge = format!("/flood {} {}", usize::MAX, usize::MAX);
-        let [Directive::Flood { pieces, bytes }] = parse(&huge)[..] else {
-            panic!("no flood")
-        };
+        let [Directive::Flood { pieces, bytes }] = parse(&huge)[..] else { panic!("no flood") };
         assert!(pieces * bytes <= MAX_FLOOD_BYTES);
         assert_eq!(
             parse("/flood 99999999999999999999999 1"),
@@ -226,16 +173,10 @@ mod tests {
 
     #[test]
     fn a_path_in_prose_is_plain_text_and_an_unknown_directive_is_named() {
-        assert!(matches!(
-            parse("look at\n/etc/hosts please")[..],
-            [Directive::Plain(_)]
-        ));
+        assert!(matches!(parse("look at\n/etc/hosts please")[..], [Directive::Plain(_)]));
         assert!(matches!(parse("")[..], [Directive::Plain(_)]));
         assert_eq!(parse("/dance"), vec![Directive::Wrong("/dance".into())]);
-        assert_eq!(
-            parse("/call t {bad"),
-            vec![Directive::Wrong("/call t {bad".into())]
-        );
+        assert_eq!(parse("/call t {bad"), vec![Directive::Wrong("/call t {bad".into())]);
     }
 
     #[test]
@@ -243,10 +184,7 @@ mod tests {
         for help in DIRECTIVES {
             let example = help.usage.replace("<json>", "{}").replace("<n>", "2");
             let example = example.replace("<ms>", "1").replace("<bytes>", "1");
-            assert!(
-                !matches!(parse(&example)[..], [Directive::Wrong(_)]),
-                "{example}"
-            );
+            assert!(!matches!(parse(&example)[..], [Directive::Wrong(_)]), "{example}");
         }
     }
 }

@@ -62,10 +62,7 @@ pub(super) fn stream(
                 Pause::Interrupted => return Err(Stop::Interrupted),
             }
         }
-        turn.notify(
-            "item/agentMessage/delta",
-            json!({ "itemId": item["id"], "delta": piece }),
-        );
+        turn.notify("item/agentMessage/delta", json!({ "itemId": item["id"], "delta": piece }));
         text.push_str(&piece);
     }
     turn.count_output(&text);
@@ -85,10 +82,7 @@ pub(super) fn think(turn: &mut Turn, text: &str) {
     };
     turn.notify("item/reasoning/summaryPartAdded", at(json!({})));
     for piece in pieces(text) {
-        turn.notify(
-            "item/reasoning/summaryTextDelta",
-            at(json!({ "delta": piece })),
-        );
+        turn.notify("item/reasoning/summaryTextDelta", at(json!({ "delta": piece })));
     }
     turn.count_output(text);
     complete(&mut item, json!({ "summary": [text] }));
@@ -97,8 +91,5 @@ pub(super) fn think(turn: &mut Turn, text: &str) {
 
 fn pieces(text: &str) -> Vec<String> {
     let characters: Vec<char> = text.chars().collect();
-    characters
-        .chunks(DELTA_CHARS)
-        .map(|chunk| chunk.iter().collect())
-        .collect()
+    characters.chunks(DELTA_CHARS).map(|chunk| chunk.iter().collect()).collect()
 }

@@ -61,18 +61,11 @@ fn carry_out(turn: &mut Turn, directive: Directive) -> Result<Option<String>, St
         Directive::Plan(steps) => {
             let step = |step: &String| json!({ "step": step, "status": "pending" });
             let plan: Vec<_> = steps.iter().map(step).collect();
-            turn.notify(
-                "turn/plan/updated",
-                json!({ "explanation": null, "plan": plan }),
-            );
+            turn.notify("turn/plan/updated", json!({ "explanation": null, "plan": plan }));
             Ok(Some(format!("- plan: {} steps", steps.len())))
         }
         Directive::Say(text) => say(turn, &text).map(|()| None),
-        Directive::Slow {
-            pieces,
-            every_ms,
-            text,
-        } => {
+        Directive::Slow { pieces, every_ms, text } => {
             let pieces = (1..=pieces).map(move |number| format!("{text} {number} "));
             stream(turn, pieces, Duration::from_millis(every_ms)).map(|_| None)
         }

@@ -42,12 +42,7 @@ fn find(server: &Server, thread_id: Uuid) -> Result<Found, Fault> {
     }
     let missing = || Fault::invalid(format!("thread not loaded: {thread_id}"));
     let meta = server.store.meta(thread_id).ok_or_else(missing)?;
-    Ok(Found {
-        meta,
-        status: Status::NotLoaded,
-        active: None,
-        persisted: true,
-    })
+    Ok(Found { meta, status: Status::NotLoaded, active: None, persisted: true })
 }
 
 /// Reads a thread without loading it.
@@ -58,9 +53,7 @@ pub(super) fn read(call: &Call<'_>) -> Result<(), Fault> {
     let mut turns = Vec::new();
     if params.include_turns == Some(true) {
         if found.meta.ephemeral {
-            return Err(Fault::invalid(
-                "ephemeral threads do not support includeTurns",
-            ));
+            return Err(Fault::invalid("ephemeral threads do not support includeTurns"));
         }
         if found.persisted {
             turns = server.store.turns(found.meta.id, found.active)?;
@@ -89,9 +82,7 @@ pub(super) fn turns(call: &Call<'_>) -> Result<(), Fault> {
     let params: Turns = call.params()?;
     let found = find(server, parse_thread_id(&params.thread_id)?)?;
     if found.meta.ephemeral {
-        return Err(Fault::invalid(
-            "ephemeral threads do not support thread/turns/list",
-        ));
+        return Err(Fault::invalid("ephemeral threads do not support thread/turns/list"));
     }
     let mut turns = match found.persisted {
         true => server.store.turns(found.meta.id, found.active)?,

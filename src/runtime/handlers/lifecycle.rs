@@ -66,19 +66,13 @@ pub(super) fn archive(call: &Call<'_>) -> Result<(), Fault> {
     let params: OfThread = call.params()?;
     let thread_id = parse_thread_id(&params.thread_id)?;
     let missing = || Fault::no_rollout(thread_id);
-    server
-        .store
-        .meta(thread_id)
-        .filter(|meta| !meta.archived)
-        .ok_or_else(missing)?;
+    server.store.meta(thread_id).filter(|meta| !meta.archived).ok_or_else(missing)?;
     unload(server, thread_id)?;
     let mut meta = server.store.meta(thread_id).ok_or_else(missing)?;
     meta.archived = true;
     save(server, &meta)?;
     call.answer(json!({}));
-    server
-        .outbox
-        .notify("thread/archived", json!({ "threadId": thread_id }));
+    server.outbox.notify("thread/archived", json!({ "threadId": thread_id }));
     Ok(())
 }
 
@@ -89,17 +83,13 @@ pub(super) fn unarchive(call: &Call<'_>) -> Result<(), Fault> {
     let thread_id = parse_thread_id(&params.thread_id)?;
     let archived = server.store.meta(thread_id).filter(|meta| meta.archived);
     let mut meta = archived.ok_or_else(|| {
-        Fault::invalid(format!(
-            "no archived rollout found for thread id {thread_id}"
-        ))
+        Fault::invalid(format!("no archived rollout found for thread id {thread_id}"))
     })?;
     meta.archived = false;
     save(server, &meta)?;
     let thread = thread::thread(server, &meta, &Status::NotLoaded, Vec::new());
     call.answer(json!({ "thread": thread }));
-    server
-        .outbox
-        .notify("thread/unarchived", json!({ "threadId": thread_id }));
+    server.outbox.notify("thread/unarchived", json!({ "threadId": thread_id }));
     Ok(())
 }
 
@@ -115,9 +105,7 @@ pub(super) fn delete(call: &Call<'_>) -> Result<(), Fault> {
         return Err(Fault::no_rollout(thread_id));
     }
     call.answer(json!({}));
-    server
-        .outbox
-        .notify("thread/deleted", json!({ "threadId": thread_id }));
+    server.outbox.notify("thread/deleted", json!({ "threadId": thread_id }));
     Ok(())
 }
 
@@ -133,9 +121,7 @@ fn unload(server: &Server, thread_id: Uuid) -> Result<bool, Fault> {
     };
     loaded.interrupt_silently();
     if !loaded.wait_until_idle() {
-        return Err(Fault::internal(format!(
-            "the turn of thread {thread_id} does not end"
-        )));
+        return Err(Fault::internal(format!("the turn of thread {thread_id} does not end")));
     }
     lock(&server.threads).remove(thread_id);
     let status = json!({ "threadId": thread_id, "status": Status::NotLoaded });

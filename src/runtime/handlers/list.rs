@@ -34,16 +34,7 @@ pub(super) fn list(call: &Call<'_>) -> Result<(), Fault> {
     let server = call.server;
     let params: List = call.params()?;
     let by_update = params.sort_key.as_deref() == Some("updated_at");
-    let key = |meta: &Meta| {
-        (
-            if by_update {
-                meta.updated_at
-            } else {
-                meta.created_at
-            },
-            meta.id,
-        )
-    };
+    let key = |meta: &Meta| (if by_update { meta.updated_at } else { meta.created_at }, meta.id);
     let after = params.cursor.as_deref().map(parse_cursor).transpose()?;
     let mut found = server.store.all();
     found.retain(|meta| params.selects(meta) && after.is_none_or(|after| key(meta) < after));
@@ -93,9 +84,7 @@ fn parse_cursor(cursor: &str) -> Result<(u64, Uuid), Fault> {
 
 fn row(server: &Server, meta: &Meta) -> Value {
     let loaded = lock(&server.threads).get(meta.id);
-    let status = loaded.map_or(Status::NotLoaded, |loaded| {
-        lock(&loaded.state).status.clone()
-    });
+    let status = loaded.map_or(Status::NotLoaded, |loaded| lock(&loaded.state).status.clone());
     thread::thread(server, meta, &status, Vec::new())
 }
 
@@ -103,11 +92,7 @@ fn row(server: &Server, meta: &Meta) -> Value {
 pub(super) fn loaded(call: &Call<'_>) -> Result<(), Fault> {
     let server = call.server;
     let _: Value = call.params()?;
-    let mut ids: Vec<Uuid> = lock(&server.threads)
-        .all()
-        .iter()
-        .map(|thread| thread.id)
-        .collect();
+    let mut ids: Vec<Uuid> = lock(&server.threads).all().iter().map(|thread| thread.id).collect();
     ids.sort();
     call.answer(json!({ "data": ids, "nextCursor": null }));
     Ok(())

@@ -31,9 +31,7 @@ struct Open {
 
 impl Open {
     fn thread_id(&self) -> Result<&str, Fault> {
-        self.thread_id
-            .as_deref()
-            .ok_or_else(|| Fault::bad_request("missing field `threadId`"))
+        self.thread_id.as_deref().ok_or_else(|| Fault::bad_request("missing field `threadId`"))
     }
 
     fn overrides(&mut self) -> Overrides {
@@ -57,19 +55,14 @@ pub(super) fn start(call: &Call<'_>) -> Result<(), Fault> {
     }
     let overrides = params.overrides();
     let settings = Settings::initial().with(&overrides, server.is_experimental())?;
-    let originator = server
-        .client
-        .get()
-        .map_or("", |client| client.name.as_str());
+    let originator = server.client.get().map_or("", |client| client.name.as_str());
     let mut meta = Meta::new(settings, originator);
     meta.ephemeral = params.ephemeral.unwrap_or(false);
     meta.dynamic_tools = params.dynamic_tools.unwrap_or_default();
     let loaded = load(server, meta.clone(), false)?;
     let thread = thread::thread(server, &meta, &Status::Idle, Vec::new());
     call.answer(thread::session(&meta, &thread));
-    server
-        .outbox
-        .notify("thread/started", json!({ "thread": thread }));
+    server.outbox.notify("thread/started", json!({ "thread": thread }));
     warn_about_model(server, loaded.id, &overrides);
     Ok(())
 }
@@ -81,10 +74,7 @@ pub(super) fn resume(call: &Call<'_>) -> Result<(), Fault> {
     // codex words this one differently from every other call.
     let thread_id = Uuid::parse_str(params.thread_id()?)
         .map_err(|error| Fault::invalid(format!("invalid session id: {error}")))?;
-    let meta = server
-        .store
-        .meta(thread_id)
-        .ok_or_else(|| Fault::no_rollout(thread_id))?;
+    let meta = server.store.meta(thread_id).ok_or_else(|| Fault::no_rollout(thread_id))?;
     if meta.archived {
         return Err(Fault::invalid(format!(
             "session {thread_id} is archived. Run `codex unarchive {thread_id}` to unarchive it \
@@ -162,9 +152,7 @@ pub(super) fn fork(call: &Call<'_>) -> Result<(), Fault> {
         thread["turns"] = json!(turns);
     }
     call.answer(thread::session(&meta, &thread));
-    server
-        .outbox
-        .notify("thread/started", json!({ "thread": bare }));
+    server.outbox.notify("thread/started", json!({ "thread": bare }));
     warn_about_model(server, meta.id, &overrides);
     Ok(())
 }
@@ -174,15 +162,9 @@ fn copy_turns(server: &Server, meta: &Meta, turns: &[thread::Turn]) -> Result<()
     server.store.save(&mut log, meta).map_err(Fault::internal)?;
     let mut append = |record: &Record| log.append(record).map_err(Fault::internal);
     for turn in turns {
-        append(&Record::TurnStarted {
-            turn: turn.id,
-            at: turn.started_at.unwrap_or(0),
-        })?;
+        append(&Record::TurnStarted { turn: turn.id, at: turn.started_at.unwrap_or(0) })?;
         for item in &turn.items {
-            append(&Record::Item {
-                turn: turn.id,
-                item: item.clone(),
-            })?;
+            append(&Record::Item { turn: turn.id, item: item.clone() })?;
         }
         append(&Record::TurnEnded {
             turn: turn.id,
@@ -215,8 +197,5 @@ fn warn_about_model(server: &Server, thread_id: Uuid, overrides: &Overrides) {
         return;
     };
     let message = format!("Model `{wanted}` is not available here; `{MODEL}` answers instead.");
-    server.outbox.notify(
-        "warning",
-        json!({ "threadId": thread_id, "message": message }),
-    );
+    server.outbox.notify("warning", json!({ "threadId": thread_id, "message": message }));
 }

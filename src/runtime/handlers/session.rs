@@ -34,19 +34,12 @@ pub(super) fn initialize(call: &Call<'_>) -> Result<(), Fault> {
     let params: Initialize = call.params()?;
     let capabilities = params.capabilities.unwrap_or_default();
     let info = params.client_info;
-    let client = Client {
-        name: info.name.clone(),
-        experimental: capabilities.experimental_api,
-    };
+    let client = Client { name: info.name.clone(), experimental: capabilities.experimental_api };
     if server.client.set(client).is_err() {
         return Err(Fault::invalid("Already initialized"));
     }
     tracing::debug!(client = info.name, version = info.version, "initialized");
-    server.outbox.mute(
-        capabilities
-            .opt_out_notification_methods
-            .unwrap_or_default(),
-    );
+    server.outbox.mute(capabilities.opt_out_notification_methods.unwrap_or_default());
     let version = &server.options.version;
     let (name, os, arch) = (info.name, std::env::consts::OS, std::env::consts::ARCH);
     call.answer(json!({
@@ -67,9 +60,7 @@ impl Server {
     pub(super) fn require_experimental(&self, what: &str) -> Result<(), Fault> {
         match self.is_experimental() {
             true => Ok(()),
-            false => Err(Fault::invalid(format!(
-                "{what} requires experimentalApi capability"
-            ))),
+            false => Err(Fault::invalid(format!("{what} requires experimentalApi capability"))),
         }
     }
 }
@@ -117,9 +108,7 @@ pub(super) fn clean_background_terminals(call: &Call<'_>) -> Result<(), Fault> {
     server.require_experimental("thread/backgroundTerminals/clean")?;
     let params: OfThread = call.params()?;
     let thread_id = parse_thread_id(&params.thread_id)?;
-    lock(&server.threads)
-        .get(thread_id)
-        .ok_or_else(|| Fault::thread_not_found(thread_id))?;
+    lock(&server.threads).get(thread_id).ok_or_else(|| Fault::thread_not_found(thread_id))?;
     call.answer(json!({}));
     Ok(())
 }

@@ -43,10 +43,7 @@ pub(crate) const METHODS: &[(&str, Handler)] = &[
     ("thread/delete", lifecycle::delete),
     ("thread/name/set", lifecycle::set_name),
     ("thread/unarchive", lifecycle::unarchive),
-    (
-        "thread/backgroundTerminals/clean",
-        session::clean_background_terminals,
-    ),
+    ("thread/backgroundTerminals/clean", session::clean_background_terminals),
     ("thread/list", list::list),
     ("thread/loaded/list", list::loaded),
     ("thread/read", history::read),

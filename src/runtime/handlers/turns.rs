@@ -49,9 +49,7 @@ struct Interrupt {
 
 fn loaded(server: &Server, thread_id: &str) -> Result<Arc<LoadedThread>, Fault> {
     let id = parse_thread_id(thread_id)?;
-    lock(&server.threads)
-        .get(id)
-        .ok_or_else(|| Fault::thread_not_found(id))
+    lock(&server.threads).get(id).ok_or_else(|| Fault::thread_not_found(id))
 }
 
 /// Starts a turn, or steers the one that runs and answers with its id, as codex does from 0.155
@@ -68,10 +66,7 @@ pub(super) fn start(call: &Call<'_>) -> Result<(), Fault> {
         ..Overrides::default()
     };
     let mut state = lock(&thread.state);
-    let settings = state
-        .meta
-        .settings
-        .with(&overrides, server.is_experimental())?;
+    let settings = state.meta.settings.with(&overrides, server.is_experimental())?;
     let answer = |turn_id| json!({ "turn": thread::turn(turn_id, None) });
     if let Some(active) = state.active.clone() {
         room_for_input(server, &active)?;
@@ -163,13 +158,7 @@ fn read_input(mut content: Vec<Value>, client_id: Option<String>) -> Result<User
             "input_error_code": "input_too_large", "max_chars": MAX_INPUT_CHARS,
             "actual_chars": length,
         });
-        return Err(Fault::invalid(message)
-            .code(code::INVALID_PARAMS)
-            .data(data));
+        return Err(Fault::invalid(message).code(code::INVALID_PARAMS).data(data));
     }
-    Ok(UserInput {
-        content,
-        text,
-        client_id,
-    })
+    Ok(UserInput { content, text, client_id })
 }

@@ -17,11 +17,7 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A thread's status, in codex's form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(
-    tag = "type",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(crate) enum Status {
     NotLoaded,
     Idle,
@@ -71,11 +67,7 @@ impl LoadedThread {
             accepted_files: HashSet::new(),
             meta,
         };
-        Self {
-            id: state.meta.id,
-            state: Mutex::new(state),
-            idle: Condvar::new(),
-        }
+        Self { id: state.meta.id, state: Mutex::new(state), idle: Condvar::new() }
     }
 
     /// Interrupts the running turn, if any, without an answer to anybody.
@@ -93,9 +85,8 @@ impl LoadedThread {
     /// Waits until no turn runs; `false` when that takes too long.
     pub(crate) fn wait_until_idle(&self) -> bool {
         let state = lock(&self.state);
-        let waited = self
-            .idle
-            .wait_timeout_while(state, END_PATIENCE, |state| state.active.is_some());
+        let waited =
+            self.idle.wait_timeout_while(state, END_PATIENCE, |state| state.active.is_some());
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
@@ -115,11 +106,7 @@ struct Entry {
 
 impl Loaded {
     pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            by_id: HashMap::new(),
-            clock: 0,
-        }
+        Self { limit, by_id: HashMap::new(), clock: 0 }
     }
 
     /// A loaded thread; asking for it counts as a use.
@@ -131,10 +118,7 @@ impl Loaded {
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<LoadedThread>> {
-        self.by_id
-            .values()
-            .map(|entry| Arc::clone(&entry.thread))
-            .collect()
+        self.by_id.values().map(|entry| Arc::clone(&entry.thread)).collect()
     }
 
     pub(crate) fn remove(&mut self, id: Uuid) {
@@ -153,20 +137,11 @@ impl Loaded {
                 let state = lock(&entry.thread.state);
                 state.persisted && state.active.is_none()
             });
-            let oldest = idle
-                .min_by_key(|(_, entry)| entry.used)
-                .map(|(id, _)| *id)
-                .ok_or(())?;
+            let oldest = idle.min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id).ok_or(())?;
             evicted = self.by_id.remove(&oldest).map(|entry| entry.thread);
         }
         self.clock += 1;
-        self.by_id.insert(
-            thread.id,
-            Entry {
-                thread,
-                used: self.clock,
-            },
-        );
+        self.by_id.insert(thread.id, Entry { thread, used: self.clock });
         Ok(evicted)
     }
 }

@@ -63,18 +63,14 @@ impl Settings {
             settings.approval_policy = policy.clone();
         }
         if overrides.permissions.is_some() && overrides.sandbox.is_some() {
-            return Err(Fault::invalid(
-                "`permissions` cannot be combined with `sandbox`",
-            ));
+            return Err(Fault::invalid("`permissions` cannot be combined with `sandbox`"));
         }
         let sandbox = match overrides.permissions.as_deref() {
             Some(":read-only") => Some("read-only"),
             Some(":workspace") => Some("workspace-write"),
             Some(":danger-full-access") => Some("danger-full-access"),
             Some(other) => {
-                return Err(Fault::invalid(format!(
-                    "unknown permission profile `{other}`"
-                )));
+                return Err(Fault::invalid(format!("unknown permission profile `{other}`")));
             }
             None => overrides.sandbox.as_deref(),
         };
@@ -103,21 +99,16 @@ fn check_policy(policy: &Value, experimental: bool) -> Result<(), Fault> {
         Value::String(name) => name.as_str(),
         Value::Object(object) => object.keys().next().map_or("", String::as_str),
         other => {
-            return Err(Fault::bad_request(format!(
-                "invalid approval policy {other}"
-            )));
+            return Err(Fault::bad_request(format!("invalid approval policy {other}")));
         }
     };
     match (name, policy.is_object()) {
         ("untrusted" | "on-request" | "never", false) => Ok(()),
         ("granular", true) if experimental => Ok(()),
-        ("granular", true) => Err(Fault::invalid(
-            "askForApproval.granular requires experimentalApi capability",
-        )),
-        _ => Err(unknown_variant(
-            name,
-            &["untrusted", "on-request", "granular", "never"],
-        )),
+        ("granular", true) => {
+            Err(Fault::invalid("askForApproval.granular requires experimentalApi capability"))
+        }
+        _ => Err(unknown_variant(name, &["untrusted", "on-request", "granular", "never"])),
     }
 }
 
@@ -129,10 +120,9 @@ fn named_sandbox(mode: &str, config: Option<&Map<String, Value>>) -> Result<Valu
             Ok(workspace_write(network == Some(&Value::Bool(true))))
         }
         "danger-full-access" => Ok(json!({ "type": "dangerFullAccess" })),
-        other => Err(unknown_variant(
-            other,
-            &["read-only", "workspace-write", "danger-full-access"],
-        )),
+        other => {
+            Err(unknown_variant(other, &["read-only", "workspace-write", "danger-full-access"]))
+        }
     }
 }
 
@@ -142,10 +132,9 @@ fn full_sandbox(policy: &Value) -> Result<Value, Fault> {
         Some("readOnly") => Ok(json!({ "type": "readOnly", "networkAccess": network })),
         Some("workspaceWrite") => Ok(workspace_write(network)),
         Some("dangerFullAccess") => Ok(json!({ "type": "dangerFullAccess" })),
-        Some(other) => Err(unknown_variant(
-            other,
-            &["dangerFullAccess", "readOnly", "workspaceWrite"],
-        )),
+        Some(other) => {
+            Err(unknown_variant(other, &["dangerFullAccess", "readOnly", "workspaceWrite"]))
+        }
         None => Err(Fault::bad_request("missing field `type`")),
     }
 }
@@ -160,8 +149,5 @@ fn workspace_write(network: bool) -> Value {
 
 fn unknown_variant(found: &str, known: &[&str]) -> Fault {
     let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
-    Fault::bad_request(format!(
-        "unknown variant `{found}`, expected one of {}",
-        known.join(", ")
-    ))
+    Fault::bad_request(format!("unknown variant `{found}`, expected one of {}", known.join(", ")))
 }

@@ -32,13 +32,7 @@ pub(crate) enum Record {
     /// An item is complete.
     Item { turn: Uuid, item: Value },
     /// A turn ended; without this record it reads as interrupted.
-    TurnEnded {
-        turn: Uuid,
-        status: String,
-        error: Value,
-        at: u64,
-        duration_ms: u64,
-    },
+    TurnEnded { turn: Uuid, status: String, error: Value, at: u64, duration_ms: u64 },
 }
 
 /// The directory of threads and the metadata of all of them.
@@ -59,20 +53,11 @@ impl Store {
         let failed = |error| (directory.clone(), error);
         // Threads hold what people wrote, so nobody else may read them.
         let mut builder = fs::DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory)
-            .map_err(failed)?;
-        let store = Self {
-            directory: directory.clone(),
-            index: Mutex::default(),
-        };
+        builder.recursive(true).mode(0o700).create(&directory).map_err(failed)?;
+        let store = Self { directory: directory.clone(), index: Mutex::default() };
         for entry in fs::read_dir(&directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let id = path
-                .file_stem()
-                .and_then(|stem| Uuid::parse_str(stem.to_str()?).ok());
+            let id = path.file_stem().and_then(|stem| Uuid::parse_str(stem.to_str()?).ok());
             let Some(id) = id.filter(|_| path.extension().is_some_and(|e| e == "jsonl")) else {
                 continue;
             };
@@ -89,14 +74,10 @@ impl Store {
         let cached: Option<Meta> = cached.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         cached.or_else(|| {
             let meta =
-                self.records(id)
-                    .ok()?
-                    .into_iter()
-                    .rev()
-                    .find_map(|record| match record {
-                        Record::Thread { meta } => Some(meta),
-                        _ => None,
-                    })?;
+                self.records(id).ok()?.into_iter().rev().find_map(|record| match record {
+                    Record::Thread { meta } => Some(meta),
+                    _ => None,
+                })?;
             self.write_meta(&meta).ok()?;
             Some(meta)
         })
@@ -125,11 +106,7 @@ impl Store {
     pub(crate) fn log(&self, id: Uuid) -> Result<ThreadLog, Fault> {
         let open = || -> io::Result<Option<ThreadLog>> {
             let mut options = OpenOptions::new();
-            let mut file = options
-                .read(true)
-                .append(true)
-                .create(true)
-                .open(self.log_path(id))?;
+            let mut file = options.read(true).append(true).create(true).open(self.log_path(id))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -192,31 +169,18 @@ impl Store {
             match record {
                 Record::Thread { .. } => {}
                 Record::TurnStarted { turn: turn_id, at } => {
-                    let status = if active == Some(turn_id) {
-                        "inProgress"
-                    } else {
-                        "interrupted"
-                    };
+                    let status = if active == Some(turn_id) { "inProgress" } else { "interrupted" };
                     let mut started = turn(turn_id, Some(at));
                     started.status = status.to_owned();
                     started.items_view = "full";
                     turns.push(started);
                 }
-                Record::Item {
-                    turn: turn_id,
-                    item,
-                } => {
+                Record::Item { turn: turn_id, item } => {
                     if let Some(turn) = turns.iter_mut().rev().find(|turn| turn.id == turn_id) {
                         turn.items.push(item);
                     }
                 }
-                Record::TurnEnded {
-                    turn: turn_id,
-                    status,
-                    error,
-                    at,
-                    duration_ms,
-                } => {
+                Record::TurnEnded { turn: turn_id, status, error, at, duration_ms } => {
                     if let Some(turn) = turns.iter_mut().rev().find(|turn| turn.id == turn_id) {
                         turn.status = status;
                         turn.error = error;
@@ -263,9 +227,6 @@ fn cut_torn_line(file: &mut File) -> io::Result<()> {
     let mut whole = Vec::new();
     file.seek(SeekFrom::Start(0))?;
     file.read_to_end(&mut whole)?;
-    let keep = whole
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |newline| newline + 1);
+    let keep = whole.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
     file.set_len(keep as u64)
 }

@@ -23,10 +23,7 @@ pub(super) const OFFERED: [&str; 4] = ["accept", "acceptForSession", "decline", 
 
 impl Decision {
     pub(super) fn of(answer: &Answer) -> Self {
-        let decision = answer
-            .as_ref()
-            .ok()
-            .and_then(|result| result["decision"].as_str());
+        let decision = answer.as_ref().ok().and_then(|result| result["decision"].as_str());
         match decision {
             Some("accept") => Self::Accept,
             Some("acceptForSession") => Self::AcceptForSession,

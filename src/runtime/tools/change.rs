@@ -49,13 +49,9 @@ pub(crate) fn change_file(
     if settings.never_asks() {
         complete(&mut item, json!({ "status": "declined" }));
         turn.item_completed(&item);
-        return Ok(line(
-            "declined, the approval policy is never and nothing is sandboxed",
-        ));
+        return Ok(line("declined, the approval policy is never and nothing is sandboxed"));
     }
-    let remembered = lock(&turn.thread.state)
-        .accepted_files
-        .contains(&change.path);
+    let remembered = lock(&turn.thread.state).accepted_files.contains(&change.path);
     if !remembered {
         turn.status(&["waitingOnApproval"]);
         let params = json!({
@@ -74,9 +70,7 @@ pub(crate) fn change_file(
             };
         }
         if decision == Decision::AcceptForSession {
-            lock(&turn.thread.state)
-                .accepted_files
-                .insert(change.path.clone());
+            lock(&turn.thread.state).accepted_files.insert(change.path.clone());
         }
     }
     // Between the question and the answer the file may have become another one.
@@ -87,11 +81,7 @@ pub(crate) fn change_file(
         true => apply(&change).map_err(|error| error.to_string()),
         false => Err("it changed while the question was open".to_owned()),
     };
-    let status = if applied.is_ok() {
-        "completed"
-    } else {
-        "failed"
-    };
+    let status = if applied.is_ok() { "completed" } else { "failed" };
     complete(&mut item, json!({ "status": status }));
     turn.item_completed(&item);
     if let Err(reason) = applied {
@@ -118,19 +108,12 @@ fn plan(cwd: &Path, home: &Path, path: &str, content: Option<&str>) -> Result<Ch
     let workspace = fs::canonicalize(cwd).map_err(|error| error.to_string())?;
     let shown = resolved.strip_prefix(&workspace).unwrap_or(&resolved);
     let shown = shown.to_string_lossy().into_owned();
-    Ok(Change {
-        path: resolved,
-        shown,
-        old,
-        new: content.map(str::to_owned),
-    })
+    Ok(Change { path: resolved, shown, old, new: content.map(str::to_owned) })
 }
 
 fn read(path: &Path) -> io::Result<String> {
     if fs::metadata(path)?.len() > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!(
-            "it is larger than {MAX_FILE_BYTES} bytes"
-        )));
+        return Err(io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes")));
     }
     fs::read_to_string(path)
 }
@@ -138,10 +121,7 @@ fn read(path: &Path) -> io::Result<String> {
 /// Kind and diff in codex's form: the whole content of a new or deleted file, hunks of an update.
 fn describe(change: &Change) -> (Value, String) {
     match (&change.old, &change.new) {
-        (Some(old), Some(new)) => (
-            json!({ "type": "update", "move_path": null }),
-            hunk(old, new),
-        ),
+        (Some(old), Some(new)) => (json!({ "type": "update", "move_path": null }), hunk(old, new)),
         (None, Some(new)) => (json!({ "type": "add" }), new.clone()),
         (old, None) => (json!({ "type": "delete" }), old.clone().unwrap_or_default()),
     }

@@ -17,9 +17,7 @@ pub(crate) fn run_command(turn: &mut Turn, text: &str) -> Result<String, Stop> {
     }
     let cwd = settings.cwd.clone();
     if !std::path::Path::new(&cwd).is_dir() {
-        return Ok(line(&format!(
-            "failed, the working directory {cwd} does not exist"
-        )));
+        return Ok(line(&format!("failed, the working directory {cwd} does not exist")));
     }
     let mut item = command(&format!("/bin/sh -c {}", quoted(text)), text, &cwd);
     let key = (cwd.clone(), text.to_owned());
@@ -28,9 +26,7 @@ pub(crate) fn run_command(turn: &mut Turn, text: &str) -> Result<String, Stop> {
         turn.item_started(&item);
         complete(&mut item, json!({ "status": "declined" }));
         turn.item_completed(&item);
-        return Ok(line(
-            "declined, the approval policy is never and nothing is sandboxed",
-        ));
+        return Ok(line("declined, the approval policy is never and nothing is sandboxed"));
     }
     if remembered {
         turn.item_started(&item);
@@ -53,10 +49,7 @@ pub(crate) fn run_command(turn: &mut Turn, text: &str) -> Result<String, Stop> {
     let ran = match run(turn, &item["id"], text, &cwd)? {
         Ok(ran) => ran,
         Err(error) => {
-            complete(
-                &mut item,
-                json!({ "status": "failed", "aggregatedOutput": "" }),
-            );
+            complete(&mut item, json!({ "status": "failed", "aggregatedOutput": "" }));
             turn.item_completed(&item);
             return Ok(line(&format!("failed: {error}")));
         }

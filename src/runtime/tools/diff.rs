@@ -16,21 +16,11 @@ pub(super) fn hunk(old: &str, new: &str) -> String {
     let same = |pair: &(&&str, &&str)| pair.0 == pair.1;
     let before = old.iter().zip(&new).take_while(same).count();
     let shorter = old.len().min(new.len()) - before;
-    let after = old
-        .iter()
-        .rev()
-        .zip(new.iter().rev())
-        .take(shorter)
-        .take_while(same)
-        .count();
+    let after = old.iter().rev().zip(new.iter().rev()).take(shorter).take_while(same).count();
     let first = before.saturating_sub(CONTEXT);
     let last = |lines: &[&str]| (lines.len() - after + CONTEXT).min(lines.len());
     let (old_last, new_last) = (last(&old), last(&new));
-    let mut text = format!(
-        "@@ -{} +{} @@\n",
-        range(first, old_last),
-        range(first, new_last)
-    );
+    let mut text = format!("@@ -{} +{} @@\n", range(first, old_last), range(first, new_last));
     let mut push = |sign: char, lines: &[&str]| {
         for line in lines {
             text.push(sign);
@@ -117,10 +107,7 @@ mod tests {
         );
         let old = "1\n2\n3\n4\n5\n6\n7\n8\n9\n";
         let changed = hunk(old, &old.replace("5\n", "five\n"));
-        assert_eq!(
-            changed,
-            "@@ -2,7 +2,7 @@\n 2\n 3\n 4\n-5\n+five\n 6\n 7\n 8\n"
-        );
+        assert_eq!(changed, "@@ -2,7 +2,7 @@\n 2\n 3\n 4\n-5\n+five\n 6\n 7\n 8\n");
     }
 
     #[test]

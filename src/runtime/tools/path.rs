@@ -83,21 +83,11 @@ mod tests {
         assert_eq!(resolve("sub/../x"), Ok(workspace.join("x")));
         let absolute = workspace.join("sub/x");
         assert_eq!(resolve(absolute.to_str().unwrap()), Ok(absolute));
-        for escape in [
-            "../other/secret",
-            "out/secret",
-            "out/new",
-            "file-out",
-            "/etc/passwd",
-            ".",
-        ] {
+        for escape in ["../other/secret", "out/secret", "out/new", "file-out", "/etc/passwd", "."] {
             assert_eq!(resolve(escape), Err(PathError::Outside), "{escape}");
         }
         assert_eq!(resolve("missing/../../x"), Err(PathError::Outside));
-        assert_eq!(
-            resolve("dangling"),
-            Err(PathError::Unreadable(ErrorKind::NotFound))
-        );
+        assert_eq!(resolve("dangling"), Err(PathError::Unreadable(ErrorKind::NotFound)));
         assert_eq!(resolve(".codex/config.toml"), Err(PathError::Home));
         assert_eq!(resolve("sub"), Err(PathError::NotAFile));
         assert!(resolve("nul\0byte").is_err());

@@ -37,9 +37,7 @@ pub(crate) fn ask(turn: &mut Turn, question: &str, options: &[String]) -> Result
 pub(crate) fn call(turn: &mut Turn, name: &str, arguments: &Value) -> Result<String, Stop> {
     let declared = lock(&turn.thread.state).meta.dynamic_tools.clone();
     let Some((namespace, tool)) = find(&declared, name) else {
-        return Ok(format!(
-            "- call {name}: no such tool is declared on this thread"
-        ));
+        return Ok(format!("- call {name}: no such tool is declared on this thread"));
     };
     let mut item = dynamic_tool_call(namespace.as_deref(), &tool, arguments);
     turn.item_started(&item);
@@ -48,21 +46,12 @@ pub(crate) fn call(turn: &mut Turn, name: &str, arguments: &Value) -> Result<Str
         "callId": item["id"], "namespace": namespace, "tool": tool, "arguments": arguments,
     });
     let answer = turn.ask("item/tool/call", params)?;
-    let result = answer
-        .ok()
-        .filter(|result| result["contentItems"].is_array());
+    let result = answer.ok().filter(|result| result["contentItems"].is_array());
     // codex's words for an answer that is an error or cannot be read.
     let failed = json!([{ "type": "inputText", "text": "dynamic tool request failed" }]);
-    let success = result
-        .as_ref()
-        .is_some_and(|result| result["success"] == true);
+    let success = result.as_ref().is_some_and(|result| result["success"] == true);
     let content = result.map_or(failed, |mut result| result["contentItems"].take());
-    let texts: Vec<String> = content
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(content_text)
-        .collect();
+    let texts: Vec<String> = content.as_array().into_iter().flatten().map(content_text).collect();
     complete(
         &mut item,
         json!({
@@ -91,9 +80,7 @@ fn find(declared: &[Value], name: &str) -> Option<(Option<String>, String)> {
         if spec["type"] == "namespace" {
             let tools = spec["tools"].as_array().into_iter().flatten();
             let mut names = tools.filter_map(|tool| tool["name"].as_str());
-            let inner = name
-                .strip_prefix(spec_name)
-                .and_then(|rest| rest.strip_prefix('.'));
+            let inner = name.strip_prefix(spec_name).and_then(|rest| rest.strip_prefix('.'));
             if let Some(found) = names.find(|tool| Some(*tool) == inner) {
                 return Some((Some(spec_name.to_owned()), found.to_owned()));
             }

@@ -49,11 +49,7 @@ pub(super) fn run(
         Err(error) => return Ok(Err(error)),
     };
     let limits = turn.server.options.limits.clone();
-    let mut output = Output {
-        text: Utf8::default(),
-        kept: String::new(),
-        cut: false,
-    };
+    let mut output = Output { text: Utf8::default(), kept: String::new(), cut: false };
     let deadline = started + limits.command_time;
     let ended = loop {
         match turn.inbox.wait_for_command(deadline) {
@@ -65,11 +61,7 @@ pub(super) fn run(
     kill_group(pid);
     let gone = turn.inbox.wait_for_exit(Instant::now() + KILL_PATIENCE);
     turn.server.guard.leave(pid);
-    let status = if gone {
-        child.wait()
-    } else {
-        Err(io::ErrorKind::TimedOut.into())
-    };
+    let status = if gone { child.wait() } else { Err(io::ErrorKind::TimedOut.into()) };
     let interrupted = matches!(ended, CommandEvent::Interrupted);
     let rest_until = Instant::now() + REST_OF_OUTPUT;
     while !interrupted && let CommandEvent::Output(bytes) = turn.inbox.wait_for_rest(rest_until) {
@@ -86,19 +78,10 @@ pub(super) fn run(
     let timed_out = matches!(ended, CommandEvent::TimedOut);
     let (exit_code, mut summary) = describe(status, timed_out, limits.command_time);
     if output.cut {
-        summary.push_str(&format!(
-            ", output cut at {} bytes",
-            limits.command_output_bytes
-        ));
+        summary.push_str(&format!(", output cut at {} bytes", limits.command_output_bytes));
     }
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(Ok(Ran {
-        pid,
-        exit_code,
-        output: output.kept,
-        duration_ms,
-        summary,
-    }))
+    Ok(Ok(Ran { pid, exit_code, output: output.kept, duration_ms, summary }))
 }
 
 fn describe(status: ExitStatus, timed_out: bool, limit: Duration) -> (i32, String) {
@@ -126,11 +109,8 @@ fn start(turn: &Turn, number: u64, text: &str, cwd: &str) -> io::Result<(u32, Ch
         .process_group(0)
         .spawn()?;
     let pid = child.id();
-    let watched = turn
-        .server
-        .guard
-        .enter(pid)
-        .and_then(|()| watch(&turn.inbox, number, reader, pid));
+    let watched =
+        turn.server.guard.enter(pid).and_then(|()| watch(&turn.inbox, number, reader, pid));
     if let Err(error) = watched {
         kill_group(pid);
         turn.server.guard.leave(pid);
@@ -143,29 +123,25 @@ fn start(turn: &Turn, number: u64, text: &str, cwd: &str) -> io::Result<(u32, Ch
 /// Starts the two threads that tell the turn about output and exit.
 fn watch(inbox: &Arc<Inbox>, number: u64, mut reader: PipeReader, pid: u32) -> io::Result<()> {
     let output = Arc::clone(inbox);
-    thread::Builder::new()
-        .name(format!("command-output-{pid}"))
-        .spawn(move || {
-            let mut chunk = [0; 16 * 1024];
-            loop {
-                match reader.read(&mut chunk) {
-                    Ok(0) => break,
-                    Ok(count) if output.push_output(number, &chunk[..count]) => {}
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Ok(_) | Err(_) => break,
-                }
+    thread::Builder::new().name(format!("command-output-{pid}")).spawn(move || {
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            match reader.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) if output.push_output(number, &chunk[..count]) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => break,
             }
-            output.close_output(number);
-        })?;
+        }
+        output.close_output(number);
+    })?;
     let exit = Arc::clone(inbox);
-    thread::Builder::new()
-        .name(format!("command-exit-{pid}"))
-        .spawn(move || {
-            // WNOWAIT leaves the zombie, which keeps the process id from being used again.
-            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-            while let Err(nix::errno::Errno::EINTR) = waitid(Id::Pid(as_pid(pid)), flags) {}
-            exit.set_exited(number);
-        })?;
+    thread::Builder::new().name(format!("command-exit-{pid}")).spawn(move || {
+        // WNOWAIT leaves the zombie, which keeps the process id from being used again.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        while let Err(nix::errno::Errno::EINTR) = waitid(Id::Pid(as_pid(pid)), flags) {}
+        exit.set_exited(number);
+    })?;
     Ok(())
 }
 

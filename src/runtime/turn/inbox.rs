@@ -106,10 +106,7 @@ impl Inbox {
             if let Some(answer) = state.answer.take() {
                 return Some(answer);
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -134,10 +131,7 @@ impl Inbox {
     /// Begins a command and forgets the one before; its threads report under this number.
     pub(crate) fn begin_command(&self) -> u64 {
         let command = &mut lock(&self.state).command;
-        *command = CommandState {
-            number: command.number + 1,
-            ..CommandState::default()
-        };
+        *command = CommandState { number: command.number + 1, ..CommandState::default() };
         command.number
     }
 
@@ -154,10 +148,7 @@ impl Inbox {
                 self.changed.notify_all();
                 return true;
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -82,17 +82,12 @@ impl Turn {
                 state.persisted = true;
             }
         }
-        self.record(&Record::TurnStarted {
-            turn: self.id,
-            at: self.started_at,
-        })
-        .map_err(failed)?;
+        self.record(&Record::TurnStarted { turn: self.id, at: self.started_at }).map_err(failed)?;
         self.status(&[]);
         let turn = thread::turn(self.id, Some(self.started_at));
-        self.server.outbox.notify(
-            "turn/started",
-            json!({ "threadId": self.thread.id, "turn": turn }),
-        );
+        self.server
+            .outbox
+            .notify("turn/started", json!({ "threadId": self.thread.id, "turn": turn }));
         self.user_message(input);
         Ok(())
     }
@@ -118,10 +113,7 @@ impl Turn {
     }
 
     pub(crate) fn item_started(&self, item: &Value) {
-        self.notify(
-            "item/started",
-            json!({ "item": item, "startedAtMs": item["startedAtMs"] }),
-        );
+        self.notify("item/started", json!({ "item": item, "startedAtMs": item["startedAtMs"] }));
     }
 
     /// Sends and records a completed item.
@@ -129,10 +121,7 @@ impl Turn {
         let completed_at = &item["completedAtMs"];
         let params =
             json!({ "item": item, "contentTokenCount": null, "completedAtMs": completed_at });
-        let recorded = self.record(&Record::Item {
-            turn: self.id,
-            item: item.clone(),
-        });
+        let recorded = self.record(&Record::Item { turn: self.id, item: item.clone() });
         if let Err(error) = recorded {
             tracing::error!(turn = %self.id, %error, "item cannot be recorded");
         }
@@ -149,9 +138,7 @@ impl Turn {
 
     /// Changes the thread's status to active with these flags.
     pub(crate) fn status(&self, active_flags: &[&'static str]) {
-        self.set_status(Status::Active {
-            active_flags: active_flags.to_vec(),
-        });
+        self.set_status(Status::Active { active_flags: active_flags.to_vec() });
     }
 
     fn set_status(&self, status: Status) {
@@ -165,9 +152,7 @@ impl Turn {
     /// except that of a tool call.
     pub(crate) fn ask(&mut self, method: &str, params: Value) -> Result<Answer, Stop> {
         let id = self.server.requests.open(&self.inbox);
-        self.server
-            .outbox
-            .request(id, method, self.with_ids(params));
+        self.server.outbox.request(id, method, self.with_ids(params));
         let Some(answer) = self.inbox.wait_for_answer() else {
             self.server.requests.abandon(id);
             self.abandoned = Some(id);
@@ -281,11 +266,7 @@ impl Turn {
         // Released before the end is announced: the next turn may follow at once.
         self.log = None;
         let failed = status == "failed";
-        state.status = if failed {
-            Status::SystemError
-        } else {
-            Status::Idle
-        };
+        state.status = if failed { Status::SystemError } else { Status::Idle };
         state.active = None;
         let outbox = &self.server.outbox;
         let thread_id = self.thread.id;
@@ -305,10 +286,7 @@ impl Turn {
             turn.items.push(message);
             turn.items_view = "summary";
         }
-        outbox.notify(
-            "turn/completed",
-            json!({ "threadId": thread_id, "turn": turn }),
-        );
+        outbox.notify("turn/completed", json!({ "threadId": thread_id, "turn": turn }));
         self.thread.turn_ended();
     }
 

@@ -14,11 +14,7 @@ pub(crate) struct TurnSlots {
 
 impl TurnSlots {
     pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            running: Mutex::new(0),
-            changed: Condvar::new(),
-            limit,
-        }
+        Self { running: Mutex::new(0), changed: Condvar::new(), limit }
     }
 
     /// Takes a slot; `false` when all are taken.

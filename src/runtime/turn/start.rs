@@ -44,13 +44,7 @@ fn spawn(
     };
     let id = Uuid::now_v7();
     let inbox = Arc::new(Inbox::default());
-    let turn = Turn::new(
-        Arc::clone(server),
-        Arc::clone(thread),
-        id,
-        Arc::clone(&inbox),
-        log,
-    );
+    let turn = Turn::new(Arc::clone(server), Arc::clone(thread), id, Arc::clone(&inbox), log);
     thread::Builder::new()
         .name(format!("turn-{id}"))
         .spawn(move || drive(turn, input))

@@ -41,11 +41,7 @@ impl Fault {
     }
 
     fn with_code(code: i64, message: impl Into<String>) -> Self {
-        Self(RpcError {
-            code,
-            message: message.into(),
-            data: None,
-        })
+        Self(RpcError { code, message: message.into(), data: None })
     }
 
     /// The same fault with structured detail.

@@ -45,11 +45,7 @@ struct Notification<'a, P> {
 
 impl Outbox {
     pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            limit,
-        }
+        Self { state: Mutex::default(), changed: Condvar::new(), limit }
     }
 
     /// Sends a notification unless the client opted out of it.
@@ -57,11 +53,7 @@ impl Outbox {
         if lock(&self.state).muted.contains(method) {
             return;
         }
-        let line = serde_json::to_vec(&Notification {
-            method,
-            params,
-            emitted_at_ms: now_ms(),
-        });
+        let line = serde_json::to_vec(&Notification { method, params, emitted_at_ms: now_ms() });
         self.push(
             method,
             line.map(|mut bytes| {
@@ -83,10 +75,7 @@ impl Outbox {
 
     /// Asks the client.
     pub(crate) fn request(&self, id: i64, method: &str, params: impl Serialize) {
-        self.push(
-            method,
-            encode_request(&RpcId::Number(id), method, Some(params)),
-        );
+        self.push(method, encode_request(&RpcId::Number(id), method, Some(params)));
     }
 
     /// Stops sending these notifications.
@@ -104,10 +93,7 @@ impl Outbox {
         };
         let mut state = lock(&self.state);
         while state.bytes > self.limit && !state.finished {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.finished {
             return;
@@ -122,10 +108,7 @@ impl Outbox {
         loop {
             let mut state = lock(&self.state);
             while state.queue.is_empty() && !state.finished {
-                state = self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             let lines = std::mem::take(&mut state.queue);
             drop(state);
@@ -161,10 +144,7 @@ impl Outbox {
         while !state.drained {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                tracing::warn!(
-                    bytes = state.bytes,
-                    "client does not read; output is dropped"
-                );
+                tracing::warn!(bytes = state.bytes, "client does not read; output is dropped");
                 return;
             }
             let waited = self.changed.wait_timeout(state, left);
@@ -210,18 +190,11 @@ mod tests {
             }
             producer.finish();
         });
-        let mut watcher = Watcher {
-            outbox: Arc::clone(&outbox),
-            most: 0,
-        };
+        let mut watcher = Watcher { outbox: Arc::clone(&outbox), most: 0 };
         outbox.drain_to(&mut watcher);
         producer.join().unwrap();
         // The limit, and one line above it.
-        assert!(
-            watcher.most > 1_000 && watcher.most < 1_200,
-            "{}",
-            watcher.most
-        );
+        assert!(watcher.most > 1_000 && watcher.most < 1_200, "{}", watcher.most);
     }
 
     #[test]

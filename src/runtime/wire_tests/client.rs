@@ -50,10 +50,7 @@ impl Client {
         std::fs::create_dir_all(&workspace).unwrap();
         let (server_in, stdin) = pipe().unwrap();
         let (stdout, server_out) = pipe().unwrap();
-        let options = RuntimeOptions {
-            limits,
-            ..RuntimeOptions::new(&home, "1.2.3")
-        };
+        let options = RuntimeOptions { limits, ..RuntimeOptions::new(&home, "1.2.3") };
         let server = thread::spawn(move || run(options, server_in, server_out));
         let (sender, receiver) = sync_channel(100_000);
         thread::spawn(move || {
@@ -196,10 +193,7 @@ impl Client {
     }
 
     pub(super) fn interrupt(&mut self, thread: &str, turn: &str) {
-        self.ok(
-            "turn/interrupt",
-            json!({ "threadId": thread, "turnId": turn }),
-        );
+        self.ok("turn/interrupt", json!({ "threadId": thread, "turnId": turn }));
     }
 
     /// The turns of a thread, from disk.

@@ -14,10 +14,8 @@ fn accepted_changes_are_applied_and_shown_as_diffs() {
     let mut client = Client::new();
     let thread = client.thread(json!({}));
     let from = client.messages.len();
-    client.start(
-        &thread,
-        "/write d/a.txt\nhello\n/end\n/write d/a.txt\nbye\n/end\n/delete d/a.txt",
-    );
+    client
+        .start(&thread, "/write d/a.txt\nhello\n/end\n/write d/a.txt\nbye\n/end\n/delete d/a.txt");
     let target = client.workspace.join("d/a.txt");
     let mut seen = Vec::new();
     for before in [None, Some("hello\n"), Some("bye\n")] {
@@ -47,18 +45,10 @@ fn accepted_changes_are_applied_and_shown_as_diffs() {
         .filter(|message| message["method"] == "turn/diff/updated")
         .map(|message| &message["params"]["diff"])
         .collect();
-    assert!(
-        diffs[0]
-            .as_str()
-            .unwrap()
-            .ends_with("+++ b/d/a.txt\n@@ -0,0 +1 @@\n+hello\n")
-    );
+    assert!(diffs[0].as_str().unwrap().ends_with("+++ b/d/a.txt\n@@ -0,0 +1 @@\n+hello\n"));
     assert_eq!(*diffs[diffs.len() - 1], "");
     let outline = client.outline(from);
-    let at = outline
-        .iter()
-        .position(|word| word == "item/started fileChange")
-        .unwrap();
+    let at = outline.iter().position(|word| word == "item/started fileChange").unwrap();
     assert_eq!(
         outline[at..at + 8],
         [
@@ -87,10 +77,7 @@ fn a_declined_change_is_not_applied_and_a_session_accept_covers_one_file() {
         client.answer(&request, json!({ "decision": decision }));
     }
     client.finished();
-    assert_eq!(
-        fs::read_to_string(client.workspace.join("a")).unwrap(),
-        "3\n"
-    );
+    assert_eq!(fs::read_to_string(client.workspace.join("a")).unwrap(), "3\n");
     assert!(!client.workspace.join("b").exists());
 }
 
@@ -135,14 +122,7 @@ fn a_file_or_a_link_that_changes_while_the_question_is_open_is_left_alone() {
     symlink(&outside, client.workspace.join("d")).unwrap();
     client.answer(&request, json!({ "decision": "accept" }));
     let turn = client.finished();
-    assert_eq!(
-        closing(&turn).matches("it changed while").count(),
-        2,
-        "{turn}"
-    );
-    assert_eq!(
-        fs::read_to_string(client.workspace.join("a")).unwrap(),
-        "edited\n"
-    );
+    assert_eq!(closing(&turn).matches("it changed while").count(), 2, "{turn}");
+    assert_eq!(fs::read_to_string(client.workspace.join("a")).unwrap(), "edited\n");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 }

@@ -18,20 +18,14 @@ fn nothing_works_before_initialize_and_initialize_works_once() {
     let answer = client.initialize();
     let agent = answer["userAgent"].as_str().unwrap();
     assert!(agent.starts_with("tester/1.2.3 (linux; "), "{agent}");
-    assert!(
-        agent.ends_with(") embedded (codex-manager; 1.2.3)"),
-        "{agent}"
-    );
+    assert!(agent.ends_with(") embedded (codex-manager; 1.2.3)"), "{agent}");
     assert_eq!(answer["codexHome"], json!(client.home));
     assert_eq!(
         (&answer["platformFamily"], &answer["platformOs"]),
         (&json!("unix"), &json!("linux"))
     );
     let complete = json!({ "clientInfo": { "name": "x", "version": "1" } });
-    assert_eq!(
-        client.refused("initialize", complete),
-        "Already initialized"
-    );
+    assert_eq!(client.refused("initialize", complete), "Already initialized");
     client.stop();
 }
 
@@ -42,22 +36,13 @@ fn an_unknown_method_lists_every_method() {
     let start = "Invalid request: unknown variant `nope/nope`, expected one of `initialize`, ";
     assert!(message.starts_with(start), "{message}");
     let methods: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
-    for method in [
-        "thread/start",
-        "turn/steer",
-        "turn/interrupt",
-        "account/read",
-        "model/list",
-    ] {
+    for method in ["thread/start", "turn/steer", "turn/interrupt", "account/read", "model/list"] {
         assert!(methods.contains(&method), "{method} in {message}");
     }
     for method in methods.iter().filter(|method| **method != "initialize") {
         let answer = client.call(method, Value::Null);
         let told = answer["error"]["message"].as_str().unwrap();
-        assert!(
-            told == "Invalid request: missing field `params`",
-            "{method}: {told}"
-        );
+        assert!(told == "Invalid request: missing field `params`", "{method}: {told}");
     }
 }
 
@@ -82,19 +67,13 @@ fn bad_lines_are_dropped_and_the_stream_goes_on() {
     client.line(r#"{"id":"text","method":"thread/loaded/list","params":{}}"#);
     client.receive();
     assert_eq!(client.messages[before]["id"], "text");
-    assert_eq!(
-        client.messages[before]["result"],
-        json!({ "data": [], "nextCursor": null })
-    );
+    assert_eq!(client.messages[before]["result"], json!({ "data": [], "nextCursor": null }));
     client.ok("account/read", json!({ "bogus": 1 }));
 }
 
 #[test]
 fn a_line_over_the_limit_is_dropped() {
-    let mut client = Client::with_limits(Limits {
-        line_bytes: 1_000,
-        ..Limits::default()
-    });
+    let mut client = Client::with_limits(Limits { line_bytes: 1_000, ..Limits::default() });
     client.line(&"x".repeat(200_000));
     let account = client.ok("account/read", json!({}));
     assert_eq!(
@@ -118,21 +97,13 @@ fn parameters_are_checked_in_the_words_of_codex() {
             json!({ "threadId": "x" }),
             "invalid thread id: invalid character: ".to_owned(),
         ),
-        (
-            "thread/read",
-            json!({ "threadId": unknown }),
-            format!("thread not loaded: {unknown}"),
-        ),
+        ("thread/read", json!({ "threadId": unknown }), format!("thread not loaded: {unknown}")),
         (
             "thread/resume",
             json!({ "threadId": unknown }),
             format!("no rollout found for thread id {unknown}"),
         ),
-        (
-            "thread/resume",
-            json!({ "threadId": "bad" }),
-            "invalid session id: invalid ".to_owned(),
-        ),
+        ("thread/resume", json!({ "threadId": "bad" }), "invalid session id: invalid ".to_owned()),
         (
             "turn/start",
             json!({ "threadId": unknown, "input": [] }),
@@ -159,10 +130,7 @@ fn parameters_are_checked_in_the_words_of_codex() {
     let input = json!([{ "type": "text", "text": "x".repeat(1_048_577) }]);
     let answer = client.call("turn/start", json!({ "threadId": thread, "input": input }));
     assert_eq!(answer["error"]["code"], -32602);
-    assert_eq!(
-        answer["error"]["data"]["input_error_code"],
-        "input_too_large"
-    );
+    assert_eq!(answer["error"]["data"]["input_error_code"], "input_too_large");
 }
 
 #[test]
@@ -183,14 +151,7 @@ fn notifications_can_be_opted_out_of_and_experiments_need_a_capability() {
     let thread = client.thread(json!({}));
     client.turn(&thread, "/say hi");
     let outline = client.outline(0);
-    assert!(
-        outline
-            .iter()
-            .any(|word| word == "item/completed agentMessage")
-    );
-    assert!(
-        !outline.iter().any(|word| word == "item/agentMessage/delta"),
-        "{outline:?}"
-    );
+    assert!(outline.iter().any(|word| word == "item/completed agentMessage"));
+    assert!(!outline.iter().any(|word| word == "item/agentMessage/delta"), "{outline:?}");
     client.stop();
 }

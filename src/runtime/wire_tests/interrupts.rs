@@ -29,10 +29,7 @@ fn assert_gone(workspace: &Path) {
             kill(Pid::from_raw(pid), None).is_ok() && !state.contains(") Z ")
         };
         while alive() {
-            assert!(
-                Instant::now() < deadline,
-                "process {pid} ({name}) is still there"
-            );
+            assert!(Instant::now() < deadline, "process {pid} ({name}) is still there");
             std::thread::yield_now();
         }
     }
@@ -46,10 +43,7 @@ fn start_processes(client: &mut Client, thread: &str) -> String {
     client.wait("item/commandExecution/outputDelta");
     let deadline = Instant::now() + Duration::from_secs(10);
     while !fs::read_to_string(client.workspace.join("a")).is_ok_and(|text| text.ends_with('\n')) {
-        assert!(
-            Instant::now() < deadline,
-            "the background process did not start"
-        );
+        assert!(Instant::now() < deadline, "the background process did not start");
         std::thread::yield_now();
     }
     turn
@@ -63,32 +57,18 @@ fn a_slow_answer_can_be_interrupted() {
     client.wait("item/agentMessage/delta");
     let wrong = json!({ "threadId": thread, "turnId": "wrong" });
     let message = client.refused("turn/interrupt", wrong.clone());
-    assert_eq!(
-        message,
-        format!("expected active turn id wrong but found {turn}")
-    );
+    assert_eq!(message, format!("expected active turn id wrong but found {turn}"));
     let from = client.messages.len();
     client.interrupt(&thread, &turn);
     let ended = client.finished();
-    assert_eq!(
-        (&ended["status"], &ended["items"]),
-        (&json!("interrupted"), &json!([]))
-    );
+    assert_eq!((&ended["status"], &ended["items"]), (&json!("interrupted"), &json!([])));
     let mut outline = client.outline(from);
     outline.retain(|word| word != "item/agentMessage/delta");
     assert_eq!(
         outline,
-        [
-            "answer",
-            "thread/tokenUsage/updated",
-            "thread/status/changed idle",
-            "turn/completed"
-        ]
+        ["answer", "thread/tokenUsage/updated", "thread/status/changed idle", "turn/completed"]
     );
-    assert_eq!(
-        client.refused("turn/interrupt", wrong),
-        "no active turn to interrupt"
-    );
+    assert_eq!(client.refused("turn/interrupt", wrong), "no active turn to interrupt");
     assert_eq!(client.turn(&thread, "/say on")["status"], "completed");
 }
 
@@ -99,17 +79,11 @@ fn an_open_approval_is_resolved_and_a_late_answer_is_ignored() {
     let turn = client.start(&thread, "/run touch x");
     let request = client.wait(ASK);
     let read = client.ok("thread/read", json!({ "threadId": thread }));
-    assert_eq!(
-        read["thread"]["status"]["activeFlags"],
-        json!(["waitingOnApproval"])
-    );
+    assert_eq!(read["thread"]["status"]["activeFlags"], json!(["waitingOnApproval"]));
     client.interrupt(&thread, &turn);
     assert_eq!(client.finished()["status"], "interrupted");
     // codex resolves the request after the end of the turn.
-    assert_eq!(
-        client.wait("serverRequest/resolved")["params"]["requestId"],
-        request["id"]
-    );
+    assert_eq!(client.wait("serverRequest/resolved")["params"]["requestId"], request["id"]);
     client.answer(&request, json!({ "decision": "accept" }));
     assert_eq!(client.turn(&thread, "/say on")["status"], "completed");
     assert!(!client.workspace.join("x").exists());
@@ -178,10 +152,7 @@ fn a_kill_of_the_process_takes_its_commands_along() {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !workspace.join("ready").exists() {
         assert!(Instant::now() < deadline, "the victim did not get ready");
-        assert!(
-            victim.try_wait().unwrap().is_none(),
-            "the victim ended by itself"
-        );
+        assert!(victim.try_wait().unwrap().is_none(), "the victim ended by itself");
         std::thread::yield_now();
     }
     victim.kill().unwrap();

@@ -13,28 +13,16 @@ fn a_question_is_asked_and_its_answer_reported() {
     let request = client.wait("item/tool/requestUserInput");
     let question = &request["params"]["questions"][0];
     assert_eq!(question["question"], "Which?");
-    assert_eq!(
-        question["options"][1],
-        json!({ "label": "B", "description": "B" })
-    );
-    client.answer(
-        &request,
-        json!({ "answers": { "answer": { "answers": ["B"] } } }),
-    );
+    assert_eq!(question["options"][1], json!({ "label": "B", "description": "B" }));
+    client.answer(&request, json!({ "answers": { "answer": { "answers": ["B"] } } }));
     let request = client.wait("item/tool/requestUserInput");
     assert_eq!(request["params"]["questions"][0]["options"], Value::Null);
     client.answer(&request, json!({ "answers": {} }));
     let turn = client.finished();
     assert!(closing(&turn).contains("ask “Which?”: B"), "{turn}");
-    assert!(
-        closing(&turn).contains("ask “free”: not answered"),
-        "{turn}"
-    );
+    assert!(closing(&turn).contains("ask “free”: not answered"), "{turn}");
     let outline = client.outline(from);
-    let at = outline
-        .iter()
-        .position(|word| word.ends_with("waitingOnUserInput"))
-        .unwrap();
+    let at = outline.iter().position(|word| word.ends_with("waitingOnUserInput")).unwrap();
     assert_eq!(
         outline[at..at + 5],
         [
@@ -79,25 +67,12 @@ fn declared_tools_are_called_and_unknown_ones_are_not() {
     let text = closing(&turn);
     assert!(text.contains("call lookup: answered: found it"), "{text}");
     assert!(text.contains("call cp.inner: failed: nope"), "{text}");
-    assert_eq!(
-        text.matches("call lookup: failed: dynamic tool request failed")
-            .count(),
-        2
-    );
+    assert_eq!(text.matches("call lookup: failed: dynamic tool request failed").count(), 2);
     assert!(text.contains("call inner: no such tool"), "{text}");
     let items = client.history(&thread)[0]["items"].clone();
-    let calls = items
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|i| i["type"] == "dynamicToolCall");
+    let calls = items.as_array().unwrap().iter().filter(|i| i["type"] == "dynamicToolCall");
     let statuses: Vec<&Value> = calls.map(|item| &item["status"]).collect();
     assert_eq!(statuses, ["completed", "failed", "failed", "failed"]);
     // codex does not follow the answer to a tool call with `serverRequest/resolved`.
-    assert!(
-        !client
-            .outline(0)
-            .iter()
-            .any(|word| word == "serverRequest/resolved")
-    );
+    assert!(!client.outline(0).iter().any(|word| word == "serverRequest/resolved"));
 }

@@ -17,13 +17,7 @@ fn a_plain_turn_says_what_the_guide_is_in_codexs_order() {
     assert!(DIRECTIVES.iter().all(|help| text.contains(help.usage)));
 
     let mut outline = client.outline(from);
-    assert!(
-        outline
-            .iter()
-            .filter(|word| *word == "item/agentMessage/delta")
-            .count()
-            > 3
-    );
+    assert!(outline.iter().filter(|word| *word == "item/agentMessage/delta").count() > 3);
     outline.dedup();
     let expected = [
         "thread/started",
@@ -49,23 +43,10 @@ fn a_plain_turn_says_what_the_guide_is_in_codexs_order() {
         .filter_map(|message| message["params"]["delta"].as_str())
         .collect();
     assert_eq!(streamed, text);
-    let emitted = client
-        .messages
-        .iter()
-        .filter(|message| message.get("method").is_some());
-    assert!(
-        emitted
-            .into_iter()
-            .all(|message| message["emittedAtMs"].is_u64())
-    );
+    let emitted = client.messages.iter().filter(|message| message.get("method").is_some());
+    assert!(emitted.into_iter().all(|message| message["emittedAtMs"].is_u64()));
     assert_eq!(turn["itemsView"], "summary");
-    assert_eq!(
-        client.history(&thread)[0]["items"]
-            .as_array()
-            .unwrap()
-            .len(),
-        2
-    );
+    assert_eq!(client.history(&thread)[0]["items"].as_array().unwrap().len(), 2);
 }
 
 #[test]
@@ -88,12 +69,7 @@ fn a_thread_is_echoed_with_its_settings_and_the_model_is_not_pretended() {
         (&started["model"], &started["modelProvider"]),
         (&json!("codex-manager-guide"), &json!("embedded"))
     );
-    assert!(
-        client.wait("warning")["params"]["message"]
-            .as_str()
-            .unwrap()
-            .contains("gpt-6")
-    );
+    assert!(client.wait("warning")["params"]["message"].as_str().unwrap().contains("gpt-6"));
     let thread = started["thread"]["id"].as_str().unwrap().to_owned();
     // Settings of a turn stay for the thread.
     client.ok(
@@ -117,10 +93,7 @@ fn thinking_and_planning_are_shown() {
     let turn = client.turn(&thread, "/think deep thoughts\n/plan one; two");
     assert!(closing(&turn).contains("plan: 2 steps"));
     let outline = client.outline(from);
-    let at = outline
-        .iter()
-        .position(|word| word == "item/started reasoning")
-        .unwrap();
+    let at = outline.iter().position(|word| word == "item/started reasoning").unwrap();
     assert_eq!(
         outline[at..at + 6],
         [
@@ -132,11 +105,7 @@ fn thinking_and_planning_are_shown() {
             "turn/plan/updated",
         ]
     );
-    let plan = client
-        .messages
-        .iter()
-        .find(|m| m["method"] == "turn/plan/updated")
-        .unwrap();
+    let plan = client.messages.iter().find(|m| m["method"] == "turn/plan/updated").unwrap();
     assert_eq!(
         plan["params"]["plan"],
         json!([
@@ -158,19 +127,12 @@ fn a_failing_turn_ends_with_its_error_and_the_next_one_works() {
     let outline = client.outline(from);
     assert_eq!(
         outline[outline.len() - 3..],
-        [
-            "thread/status/changed systemError",
-            "error",
-            "turn/completed"
-        ]
+        ["thread/status/changed systemError", "error", "turn/completed"]
     );
     let read = client.ok("thread/read", json!({ "threadId": thread }));
     assert_eq!(read["thread"]["status"], json!({ "type": "systemError" }));
     assert_eq!(closing(&client.turn(&thread, "/say again")), "again");
-    assert_eq!(
-        client.history(&thread)[0]["error"]["message"],
-        "out of luck"
-    );
+    assert_eq!(client.history(&thread)[0]["error"]["message"], "out of luck");
 }
 
 #[test]
@@ -185,14 +147,8 @@ fn steering_joins_the_running_turn() {
         client.refused("turn/steer", steer("wrong", &input)),
         format!("expected active turn id `wrong` but found `{turn}`")
     );
-    assert_eq!(
-        client.refused("turn/steer", steer(&turn, &json!([]))),
-        "input must not be empty"
-    );
-    assert_eq!(
-        client.ok("turn/steer", steer(&turn, &input)),
-        json!({ "turnId": turn })
-    );
+    assert_eq!(client.refused("turn/steer", steer(&turn, &json!([]))), "input must not be empty");
+    assert_eq!(client.ok("turn/steer", steer(&turn, &input)), json!({ "turnId": turn }));
     let finished = client.finished();
     assert_eq!(closing(&finished), "steered");
     // The slow message was abandoned, what followed it was not.
@@ -201,34 +157,18 @@ fn steering_joins_the_running_turn() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|item| {
-            item["text"]
-                .as_str()
-                .or_else(|| item["content"][0]["text"].as_str())
-                .unwrap()
-        })
+        .map(|item| item["text"].as_str().or_else(|| item["content"][0]["text"].as_str()).unwrap())
         .collect();
     assert_eq!(
         texts,
-        [
-            "/slow 100000 50 tick\n/say first done",
-            "/say steered",
-            "first done",
-            "steered"
-        ]
+        ["/slow 100000 50 tick\n/say first done", "/say steered", "first done", "steered"]
     );
-    assert_eq!(
-        client.refused("turn/steer", steer(&turn, &input)),
-        "no active turn to steer"
-    );
+    assert_eq!(client.refused("turn/steer", steer(&turn, &input)), "no active turn to steer");
 }
 
 #[test]
 fn turn_start_on_a_running_turn_steers_it_and_answers_its_id() {
-    let mut client = Client::with_limits(Limits {
-        queued_inputs: 1,
-        ..Limits::default()
-    });
+    let mut client = Client::with_limits(Limits { queued_inputs: 1, ..Limits::default() });
     let thread = client.thread(json!({}));
     let turn = client.start(&thread, "/ask really?");
     let question = client.wait("item/tool/requestUserInput");
@@ -236,50 +176,31 @@ fn turn_start_on_a_running_turn_steers_it_and_answers_its_id() {
     // The bound on waiting inputs holds.
     let full = json!({ "threadId": thread, "input": [{ "type": "text", "text": "third" }] });
     assert_eq!(client.call("turn/start", full)["error"]["code"], -32001);
-    client.answer(
-        &question,
-        json!({ "answers": { "answer": { "answers": ["yes"] } } }),
-    );
+    client.answer(&question, json!({ "answers": { "answer": { "answers": ["yes"] } } }));
     assert!(closing(&client.finished()).contains("yes"));
 }
 
 #[test]
 fn too_many_turns_at_once_are_refused_as_overloaded() {
-    let mut client = Client::with_limits(Limits {
-        concurrent_turns: 1,
-        ..Limits::default()
-    });
+    let mut client = Client::with_limits(Limits { concurrent_turns: 1, ..Limits::default() });
     let (first, second) = (client.thread(json!({})), client.thread(json!({})));
     let turn = client.start(&first, "/ask wait");
     client.wait("item/tool/requestUserInput");
     let params = json!({ "threadId": second, "input": [{ "type": "text", "text": "x" }] });
-    assert_eq!(
-        client.call("turn/start", params.clone())["error"]["code"],
-        -32001
-    );
+    assert_eq!(client.call("turn/start", params.clone())["error"]["code"], -32001);
     client.interrupt(&first, &turn);
     client.finished();
     // The slot comes back right behind the end of the turn.
-    while client
-        .call("turn/start", params.clone())
-        .get("error")
-        .is_some()
-    {}
+    while client.call("turn/start", params.clone()).get("error").is_some() {}
     assert_eq!(client.finished()["status"], "completed");
 }
 
 #[test]
 fn a_flood_arrives_whole_and_a_slow_client_costs_no_memory() {
-    let mut client = Client::with_limits(Limits {
-        outbox_bytes: 1_000,
-        ..Limits::default()
-    });
+    let mut client = Client::with_limits(Limits { outbox_bytes: 1_000, ..Limits::default() });
     let thread = client.thread(json!({}));
     let turn = client.turn(&thread, "/flood 5000 100");
     assert_eq!(closing(&turn).len(), 500_000);
-    let deltas = client
-        .messages
-        .iter()
-        .filter(|m| m["method"] == "item/agentMessage/delta");
+    let deltas = client.messages.iter().filter(|m| m["method"] == "item/agentMessage/delta");
     assert_eq!(deltas.count(), 5_000);
 }

@@ -71,8 +71,7 @@ impl AppBuilder {
 
     /// Sets an environment variable; a later one of the same name wins.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.environment
-            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -98,8 +97,7 @@ impl AppBuilder {
     /// When it cannot be written.
     #[track_caller]
     pub fn codex_config(self, config: &str) -> Self {
-        self.dir
-            .write(self.codex_home_path().join("config.toml"), config);
+        self.dir.write(self.codex_home_path().join("config.toml"), config);
         self
     }
 
@@ -160,33 +158,22 @@ impl AppBuilder {
     }
 
     pub(super) fn data_dir_path(&self) -> PathBuf {
-        self.data_dir
-            .clone()
-            .unwrap_or_else(|| self.dir.join("data"))
+        self.data_dir.clone().unwrap_or_else(|| self.dir.join("data"))
     }
 
     pub(super) fn codex_home_path(&self) -> PathBuf {
-        self.codex_home
-            .clone()
-            .unwrap_or_else(|| self.data_dir_path().join("codex-home"))
+        self.codex_home.clone().unwrap_or_else(|| self.data_dir_path().join("codex-home"))
     }
 
     /// The command, and the files of the fake child.
     pub(super) fn command(&self, mark: (&str, &str)) -> (Command, Option<FakeFiles>) {
         let mut command = Command::new(&self.program);
-        command
-            .arg("serve")
-            .arg("--port")
-            .arg(self.port.to_string());
+        command.arg("serve").arg("--port").arg(self.port.to_string());
         command.arg("--data-dir").arg(self.data_dir_path());
         command.env_clear().current_dir(self.dir.path());
         // Without the folders of the user, in which a `codex` may be.
-        command
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("LANG", "C.UTF-8");
-        command
-            .env("HOME", self.dir.subdir("home"))
-            .env(mark.0, mark.1);
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LANG", "C.UTF-8");
+        command.env("HOME", self.dir.subdir("home")).env(mark.0, mark.1);
         if let Some(home) = &self.codex_home {
             command.env("CODEX_HOME", home);
         }
@@ -197,14 +184,10 @@ impl AppBuilder {
                 command.args(["--runtime", "embedded"]);
             }
             Runtime::Codex(binary) => {
-                command
-                    .args(["--runtime", "codex"])
-                    .env("CODEX_BIN", binary);
+                command.args(["--runtime", "codex"]).env("CODEX_BIN", binary);
             }
             Runtime::Fake(binary, script) => {
-                command
-                    .args(["--runtime", "codex"])
-                    .env("CODEX_BIN", binary);
+                command.args(["--runtime", "codex"]).env("CODEX_BIN", binary);
                 let written = FakeFiles::write(&self.dir, script);
                 command.envs(written.environment());
                 files = Some(written);

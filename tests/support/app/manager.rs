@@ -63,18 +63,13 @@ impl Manager {
     #[track_caller]
     pub(super) fn spawn(command: &mut Command) -> Self {
         command.process_group(0);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("failed to start {:?}: {error}", command.get_program()),
         };
-        let (stdout, stderr) = (
-            Arc::new(Mailbox::new(BYTE_LIMIT)),
-            Arc::new(Mailbox::new(BYTE_LIMIT)),
-        );
+        let (stdout, stderr) =
+            (Arc::new(Mailbox::new(BYTE_LIMIT)), Arc::new(Mailbox::new(BYTE_LIMIT)));
         if let Some(pipe) = child.stdout.take() {
             let lines = Arc::clone(&stdout);
             std::thread::spawn(move || read_text(pipe, &lines));
@@ -99,13 +94,7 @@ impl Manager {
                 lines.close("the process has ended");
             }
         });
-        Self {
-            pid,
-            started: Instant::now(),
-            exit,
-            stdout,
-            stderr,
-        }
+        Self { pid, started: Instant::now(), exit, stdout, stderr }
     }
 
     pub(super) fn pid(&self) -> u32 {

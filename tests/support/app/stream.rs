@@ -113,22 +113,10 @@ impl StreamClient {
             Ok(pair) => pair,
             Err(error) => panic!("failed to prepare the stream: {error}"),
         };
-        let driver = Driver {
-            socket,
-            receiver,
-            woken,
-            frames: Arc::clone(&frames),
-            reading: true,
-        };
+        let driver = Driver { socket, receiver, woken, frames: Arc::clone(&frames), reading: true };
         let outcome = Arc::clone(&closed);
         std::thread::spawn(move || driver.drive(&outcome));
-        Self {
-            frames,
-            closed,
-            commands,
-            wake,
-            position: 0,
-        }
+        Self { frames, closed, commands, wake, position: 0 }
     }
 
     /// The next frame.
@@ -150,10 +138,7 @@ impl StreamClient {
     pub fn wait_for(&mut self, matches: impl Fn(&Frame) -> bool, deadline: Duration) -> Frame {
         match self.try_wait_for(matches, deadline) {
             Ok(frame) => frame,
-            Err(error) => panic!(
-                "the stream brought {error}; frames since: {:#?}",
-                self.types()
-            ),
+            Err(error) => panic!("the stream brought {error}; frames since: {:#?}", self.types()),
         }
     }
 
@@ -240,10 +225,7 @@ impl StreamClient {
         if let Err(error) = self.frames.wait_closed(deadline) {
             panic!("the stream is still open: {error}");
         }
-        self.closed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn types(&self) -> Vec<String> {
@@ -253,11 +235,7 @@ impl StreamClient {
                 Some(name) => name.to_owned(),
                 None => frame.to_string(),
             };
-            all[self.position.min(all.len())..]
-                .iter()
-                .take(200)
-                .map(name)
-                .collect()
+            all[self.position.min(all.len())..].iter().take(200).map(name).collect()
         })
     }
 
@@ -269,17 +247,11 @@ impl StreamClient {
 }
 
 fn upgrade(address: SocketAddr, options: &StreamOptions) -> Result<WebSocket<TcpStream>, Error> {
-    let query: Vec<String> = options
-        .query
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let query: Vec<String> =
+        options.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let mark = if query.is_empty() { "" } else { "?" };
     let uri = format!("ws://{address}/api/stream{mark}{}", query.join("&"));
-    let named_host = options
-        .headers
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let named_host = options.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
     let host = named_host.map_or_else(|| address.to_string(), |(_, host)| host.clone());
     let mut request = Request::builder()
         .uri(uri)
@@ -287,10 +259,7 @@ fn upgrade(address: SocketAddr, options: &StreamOptions) -> Result<WebSocket<Tcp
         .header("Connection", "Upgrade")
         .header("Upgrade", "websocket")
         .header("Sec-WebSocket-Version", "13")
-        .header(
-            "Sec-WebSocket-Key",
-            tungstenite::handshake::client::generate_key(),
-        );
+        .header("Sec-WebSocket-Key", tungstenite::handshake::client::generate_key());
     for (name, value) in &options.headers {
         if !name.eq_ignore_ascii_case("host") {
             request = request.header(name, value);
@@ -301,9 +270,7 @@ fn upgrade(address: SocketAddr, options: &StreamOptions) -> Result<WebSocket<Tcp
     stream.set_read_timeout(Some(UPGRADE_DEADLINE))?;
     stream.set_write_timeout(Some(UPGRADE_DEADLINE))?;
     stream.set_nodelay(true)?;
-    let config = WebSocketConfig::default()
-        .max_message_size(None)
-        .max_frame_size(None);
+    let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
     match client_with_config(request, stream, Some(config)) {
         Ok((socket, _)) => Ok(socket),
         Err(HandshakeError::Failure(error)) => Err(error),
@@ -312,16 +279,9 @@ fn upgrade(address: SocketAddr, options: &StreamOptions) -> Result<WebSocket<Tcp
 }
 
 fn reply_of(response: &tungstenite::http::Response<Option<Vec<u8>>>) -> Reply {
-    let text = response
-        .body()
-        .as_deref()
-        .map(String::from_utf8_lossy)
-        .unwrap_or_default();
+    let text = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
     let headers = response.headers().iter().map(|(name, value)| {
-        (
-            name.as_str().to_owned(),
-            String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        )
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });
     Reply {
         status: response.status().as_u16(),

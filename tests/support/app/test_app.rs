@@ -58,14 +58,7 @@ impl TestApp {
         // Made before the program listens, so that a failed wait cleans up as well.
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let earlier_logs = String::new();
-        let mut app = Self {
-            builder,
-            manager,
-            address,
-            fake,
-            mark,
-            earlier_logs,
-        };
+        let mut app = Self { builder, manager, address, fake, mark, earlier_logs };
         app.await_start()?;
         Ok(app)
     }
@@ -73,9 +66,7 @@ impl TestApp {
     #[track_caller]
     fn await_start(&mut self) -> Result<(), Exited> {
         let found = self.manager.stdout.wait(START_DEADLINE, |lines| {
-            lines
-                .iter()
-                .find_map(|line| line.strip_prefix(LISTENING)?.trim().parse().ok())
+            lines.iter().find_map(|line| line.strip_prefix(LISTENING)?.trim().parse().ok())
         });
         match found {
             Ok(address) => self.address = address,
@@ -83,10 +74,7 @@ impl TestApp {
                 return Err(self.manager.wait_exit(START_DEADLINE, None));
             }
             Err(WaitError::Deadline(_)) => {
-                panic!(
-                    "no listening line within {START_DEADLINE:?}\n{}",
-                    self.logs()
-                )
+                panic!("no listening line within {START_DEADLINE:?}\n{}", self.logs())
             }
         }
         if self.builder.wait_ready {
@@ -209,16 +197,7 @@ impl TestApp {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> io::Result<Reply> {
-        send(
-            self.address,
-            Request {
-                method,
-                target: path,
-                headers,
-                body,
-            },
-            REPLY_DEADLINE,
-        )
+        send(self.address, Request { method, target: path, headers, body }, REPLY_DEADLINE)
     }
 
     /// A subscriber of `/api/stream`, filtered to one thread or to none.
@@ -271,9 +250,7 @@ impl TestApp {
     /// When there is none, or it outlives the signal.
     #[track_caller]
     pub fn kill_child(&self) -> u32 {
-        let Some(pid) = self.child_pid() else {
-            panic!("no app-server runs\n{}", self.logs())
-        };
+        let Some(pid) = self.child_pid() else { panic!("no app-server runs\n{}", self.logs()) };
         kill_process(pid);
         wait_pid_gone(pid, STOP_DEADLINE);
         pid
@@ -289,9 +266,7 @@ impl TestApp {
         let mut new = old;
         wait_until("another app-server is initialised", deadline, || {
             let codex = self.get("/api/health").body["codex"].clone();
-            let pid = codex["pid"]
-                .as_u64()
-                .and_then(|pid| u32::try_from(pid).ok());
+            let pid = codex["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
             new = pid.filter(|_| codex["initialized"] == true).unwrap_or(old);
             new != old
         });
@@ -360,31 +335,22 @@ impl TestApp {
     #[track_caller]
     pub fn wait_no_descendants(&self, deadline: Duration) {
         let end = Instant::now() + deadline;
-        wait_until(
-            "no process is left",
-            deadline + Duration::from_secs(1),
-            || {
-                let left = self.descendants();
-                if !left.is_empty() && Instant::now() >= end {
-                    let names: Vec<String> = left
-                        .iter()
-                        .map(|pid| format!("{pid} {}", command_line(*pid)))
-                        .collect();
-                    panic!("left behind: {names:?}");
-                }
-                left.is_empty()
-            },
-        );
+        wait_until("no process is left", deadline + Duration::from_secs(1), || {
+            let left = self.descendants();
+            if !left.is_empty() && Instant::now() >= end {
+                let names: Vec<String> =
+                    left.iter().map(|pid| format!("{pid} {}", command_line(*pid))).collect();
+                panic!("left behind: {names:?}");
+            }
+            left.is_empty()
+        });
     }
 }
 
 impl Drop for TestApp {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "--- last lines of the program ---\n{}",
-                self.manager.logs(60)
-            );
+            eprintln!("--- last lines of the program ---\n{}", self.manager.logs(60));
         }
         if !self.manager.has_ended() {
             self.manager.kill_group();

@@ -75,10 +75,7 @@ pub(super) fn play(
     sink: &mut impl Sink,
 ) -> io::Result<End> {
     let response = format!("resp_{}", serials.fetch_add(1, Ordering::Relaxed));
-    sink.event(
-        "response.created",
-        json!({ "response": { "id": response } }),
-    )?;
+    sink.event("response.created", json!({ "response": { "id": response } }))?;
     for part in &step.0 {
         if let Some(milliseconds) = part.predelay_ms {
             sink.pause(Duration::from_millis(milliseconds))?;
@@ -185,10 +182,7 @@ fn stream_text(
     whole: &mut String,
     sink: &mut impl Sink,
 ) -> io::Result<()> {
-    for chunk in chunks(
-        text.unwrap_or_default(),
-        part.chunk.unwrap_or(DEFAULT_CHUNK),
-    ) {
+    for chunk in chunks(text.unwrap_or_default(), part.chunk.unwrap_or(DEFAULT_CHUNK)) {
         delta(id, &chunk, sink)?;
         whole.push_str(&chunk);
         if let Some(milliseconds) = part.delay_ms {
@@ -271,14 +265,8 @@ mod tests {
 
     impl Sink for Trace {
         fn event(&mut self, name: &str, data: Value) -> io::Result<()> {
-            let detail = data["delta"]
-                .as_str()
-                .or_else(|| data["item"]["name"].as_str());
-            self.0.push(
-                format!("{} {}", name, detail.unwrap_or_default())
-                    .trim()
-                    .to_owned(),
-            );
+            let detail = data["delta"].as_str().or_else(|| data["item"]["name"].as_str());
+            self.0.push(format!("{} {}", name, detail.unwrap_or_default()).trim().to_owned());
             Ok(())
         }
         fn raw(&mut self, text: &str) -> io::Result<()> {
@@ -302,10 +290,7 @@ mod tests {
     fn played(step: &Step) -> (End, Vec<String>) {
         let mut trace = Trace::default();
         let end = play(step, 0, &AtomicU64::new(1), &mut trace).expect("play");
-        let names = trace
-            .0
-            .iter()
-            .map(|name| name.trim_start_matches("response.").to_owned());
+        let names = trace.0.iter().map(|name| name.trim_start_matches("response.").to_owned());
         (end, names.collect())
     }
 
@@ -340,10 +325,7 @@ mod tests {
         ];
         assert_eq!(names, expected);
         let (end, names) = played(&hang());
-        assert_eq!(
-            (end, names),
-            (End::Cut, vec!["created".to_owned(), "hang".to_owned()])
-        );
+        assert_eq!((end, names), (End::Cut, vec!["created".to_owned(), "hang".to_owned()]));
     }
 
     #[test]
@@ -361,10 +343,7 @@ mod tests {
         assert_eq!(recovered.0[0].status, None);
         let always = http_error(500, Value::Null, None);
         assert_eq!(for_attempt(always.clone(), 99), always);
-        let failing = Part {
-            sse_error: Some(Failure::default()),
-            ..say("a").0.remove(0)
-        };
+        let failing = Part { sse_error: Some(Failure::default()), ..say("a").0.remove(0) };
         let (_, names) = played(&failing.into());
         assert_eq!(names.last().map(String::as_str), Some("failed"));
     }

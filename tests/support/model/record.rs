@@ -27,10 +27,7 @@ pub struct ModelRequest {
 impl ModelRequest {
     /// The first value of a header; the name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The `Authorization` header.
@@ -50,14 +47,8 @@ impl ModelRequest {
 
     /// Names of the offered tools, where they are a plain list.
     pub fn tool_names(&self) -> Vec<&str> {
-        let tools = self.body["tools"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        tools
-            .iter()
-            .filter_map(|tool| tool["name"].as_str())
-            .collect()
+        let tools = self.body["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
+        tools.iter().filter_map(|tool| tool["name"].as_str()).collect()
     }
 }
 
@@ -70,10 +61,7 @@ pub struct Recorder {
 
 impl Recorder {
     pub(super) fn new() -> Self {
-        Self {
-            requests: Mailbox::new(BYTE_LIMIT),
-            count: AtomicUsize::new(0),
-        }
+        Self { requests: Mailbox::new(BYTE_LIMIT), count: AtomicUsize::new(0) }
     }
 
     pub(super) fn record(&self, request: ModelRequest, size: usize) {

@@ -128,20 +128,12 @@ pub fn chain(parts: impl IntoIterator<Item = Step>) -> Step {
 
 /// An assistant message.
 pub fn say(text: &str) -> Step {
-    Part {
-        text: Some(text.to_owned()),
-        ..Part::default()
-    }
-    .into()
+    Part { text: Some(text.to_owned()), ..Part::default() }.into()
 }
 
 /// A reasoning item.
 pub fn think(text: &str) -> Step {
-    Part {
-        reason: Some(text.to_owned()),
-        ..Part::default()
-    }
-    .into()
+    Part { reason: Some(text.to_owned()), ..Part::default() }.into()
 }
 
 /// A message of `count` deltas, each `text`, `delay_ms` apart.
@@ -157,12 +149,7 @@ pub fn stream(count: usize, delay_ms: u64, text: &str) -> Step {
 
 /// A message of `count` deltas of `size` bytes, as fast as they are taken.
 pub fn flood(count: u64, size: usize) -> Step {
-    Part {
-        flood: Some(count),
-        size: Some(size),
-        ..Part::default()
-    }
-    .into()
+    Part { flood: Some(count), size: Some(size), ..Part::default() }.into()
 }
 
 /// A message that stops between `before` and `after` until the test opens `gate`.
@@ -200,9 +187,7 @@ pub fn run_in_sandbox(command: &str) -> Step {
 /// the sandbox is read-only.
 pub fn run_patch(path: &str, content: &str) -> Step {
     let patch = patch_text(path, content);
-    run_in_sandbox(&format!(
-        "apply_patch <<'CM_END_OF_PATCH'\n{patch}CM_END_OF_PATCH\n"
-    ))
+    run_in_sandbox(&format!("apply_patch <<'CM_END_OF_PATCH'\n{patch}CM_END_OF_PATCH\n"))
 }
 
 /// A file written by the custom tool `apply_patch`, which only some models have
@@ -244,64 +229,33 @@ pub fn ask(id: &str, question: &str, options: &[&str]) -> Step {
 
 /// A plan: pairs of step and status (`pending`, `in_progress`, `completed`).
 pub fn plan(steps: &[(&str, &str)]) -> Step {
-    let steps: Vec<Value> = steps
-        .iter()
-        .map(|(step, status)| json!({ "step": step, "status": status }))
-        .collect();
-    call(
-        "update_plan",
-        json!({ "explanation": "the plan", "plan": steps }),
-    )
+    let steps: Vec<Value> =
+        steps.iter().map(|(step, status)| json!({ "step": step, "status": status })).collect();
+    call("update_plan", json!({ "explanation": "the plan", "plan": steps }))
 }
 
 /// A call of any function tool, for example a dynamic tool of the thread.
 pub fn call(tool: &str, arguments: Value) -> Step {
-    Part {
-        call: Some(tool.to_owned()),
-        args: Some(arguments),
-        ..Part::default()
-    }
-    .into()
+    Part { call: Some(tool.to_owned()), args: Some(arguments), ..Part::default() }.into()
 }
 
 /// An HTTP error instead of a stream, `times` times (`None`: always).
 pub fn http_error(status: u16, body: Value, times: Option<u32>) -> Step {
-    Part {
-        status: Some(status),
-        body: Some(body),
-        times,
-        ..Part::default()
-    }
-    .into()
+    Part { status: Some(status), body: Some(body), times, ..Part::default() }.into()
 }
 
 /// A stream that ends with `response.failed`.
 pub fn sse_error(code: &str, message: &str) -> Step {
-    let failure = Failure {
-        code: code.to_owned(),
-        message: message.to_owned(),
-    };
-    Part {
-        sse_error: Some(failure),
-        ..Part::default()
-    }
-    .into()
+    let failure = Failure { code: code.to_owned(), message: message.to_owned() };
+    Part { sse_error: Some(failure), ..Part::default() }.into()
 }
 
 /// A stream that never says anything.
 pub fn hang() -> Step {
-    Part {
-        hang: true,
-        ..Part::default()
-    }
-    .into()
+    Part { hang: true, ..Part::default() }.into()
 }
 
 /// Bytes into the stream as they are, followed by an ordinary end.
 pub fn raw_sse(text: &str) -> Step {
-    Part {
-        sse: Some(text.to_owned()),
-        ..Part::default()
-    }
-    .into()
+    Part { sse: Some(text.to_owned()), ..Part::default() }.into()
 }

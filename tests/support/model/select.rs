@@ -35,25 +35,17 @@ pub(super) struct Selected {
 ///
 /// What is wrong with the script, as text.
 pub(super) fn select(body: &Value) -> Result<Selected, String> {
-    let input = body["input"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let input = body["input"].as_array().map(Vec::as_slice).unwrap_or_default();
     let user = input.iter().enumerate().rev().find_map(|(position, item)| {
         let text = user_text(item)?;
-        let written_by_codex = NOT_THE_USER
-            .iter()
-            .any(|start| text.trim_start().starts_with(start));
+        let written_by_codex =
+            NOT_THE_USER.iter().any(|start| text.trim_start().starts_with(start));
         (!written_by_codex).then_some((position, text))
     });
     let thread = body["prompt_cache_key"].as_str().unwrap_or_default();
     let Some((position, text)) = user else {
         let step = say("Hello from the scripted model.");
-        return Ok(Selected {
-            step,
-            index: 0,
-            key: format!("{thread}/-"),
-        });
+        return Ok(Selected { step, index: 0, key: format!("{thread}/-") });
     };
     let index = steps_played(&input[position + 1..]);
     let key = format!("{thread}/{position}/{index}");
@@ -89,11 +81,7 @@ fn steps_in(text: &str) -> Result<Option<Vec<Step>>, String> {
     let Value::Array(steps) = steps else {
         return Err("the script is not an array".to_owned());
     };
-    steps
-        .into_iter()
-        .map(step_of)
-        .collect::<Result<_, _>>()
-        .map(Some)
+    steps.into_iter().map(step_of).collect::<Result<_, _>>().map(Some)
 }
 
 /// A step is one part, or an array of parts.
@@ -103,11 +91,7 @@ fn step_of(value: Value) -> Result<Step, String> {
         part => vec![part],
     };
     let parse = |part| serde_json::from_value::<Part>(part).map_err(|error| error.to_string());
-    parts
-        .into_iter()
-        .map(parse)
-        .collect::<Result<_, _>>()
-        .map(Step)
+    parts.into_iter().map(parse).collect::<Result<_, _>>().map(Step)
 }
 
 /// How many answers the model has already given after the user's message. Adjacent items of the
@@ -155,12 +139,9 @@ fn user_text(item: &Value) -> Option<String> {
     }
     match &item["content"] {
         Value::String(text) => Some(text.clone()),
-        Value::Array(parts) => Some(
-            parts
-                .iter()
-                .filter_map(|part| part["text"].as_str())
-                .collect::<String>(),
-        ),
+        Value::Array(parts) => {
+            Some(parts.iter().filter_map(|part| part["text"].as_str()).collect::<String>())
+        }
         _ => None,
     }
 }

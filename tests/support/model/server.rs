@@ -88,11 +88,7 @@ impl ScriptedModel {
             .name("scripted-model".to_owned())
             .spawn(move || accept(&listener, &for_thread))
             .expect("invariant: a test process can start a thread");
-        Self {
-            address,
-            shared,
-            acceptor: Some(acceptor),
-        }
+        Self { address, shared, acceptor: Some(acceptor) }
     }
 
     /// Where it listens.
@@ -126,15 +122,13 @@ impl ScriptedModel {
         matches: impl Fn(&ModelRequest) -> bool,
         deadline: Duration,
     ) -> ModelRequest {
-        let found = self.shared.recorder.wait(deadline, |all| {
-            all.iter().find(|request| matches(request)).cloned()
-        });
+        let found = self
+            .shared
+            .recorder
+            .wait(deadline, |all| all.iter().find(|request| matches(request)).cloned());
         match found {
             Ok(request) => request,
-            Err(error) => panic!(
-                "the model server saw {error}: {} requests",
-                self.request_count()
-            ),
+            Err(error) => panic!("the model server saw {error}: {} requests", self.request_count()),
         }
     }
 
@@ -151,9 +145,7 @@ impl ScriptedModel {
     /// When none does in time.
     #[track_caller]
     pub fn wait_at_gate(&self, name: &str, deadline: Duration) {
-        let reached = self
-            .shared
-            .wait(deadline, |state| state.reached_gates.contains_key(name));
+        let reached = self.shared.wait(deadline, |state| state.reached_gates.contains_key(name));
         if let Err(error) = reached {
             panic!("no answer reached the gate {name}: {error}");
         }
@@ -202,11 +194,8 @@ impl Shared {
             if left.is_zero() {
                 return Err(WaitError::Deadline(deadline));
             }
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -260,11 +249,7 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     shared.recorder.record(request, body.len());
     if upgrade {
         // 426 makes the built-in provider go over to POST without further attempts.
-        return refuse(
-            stream,
-            426,
-            &error_body("this server does not speak WebSocket"),
-        );
+        return refuse(stream, 426, &error_body("this server does not speak WebSocket"));
     }
     if !sampling {
         return refuse(stream, 404, &error_body("not found"));
@@ -280,17 +265,10 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         *attempts
     };
     let step = for_attempt(selected.step, attempt);
-    let mut sink = Chunked {
-        stream,
-        buffer: BufWriter::new(stream),
-        shared,
-    };
+    let mut sink = Chunked { stream, buffer: BufWriter::new(stream), shared };
     if let Some((part, status)) = step.0.first().and_then(|part| Some((part, part.status?))) {
         sink.pause(Duration::from_millis(part.predelay_ms.unwrap_or(0)))?;
-        let body = part
-            .body
-            .clone()
-            .unwrap_or_else(|| error_body("scripted failure"));
+        let body = part.body.clone().unwrap_or_else(|| error_body("scripted failure"));
         return refuse(stream, status, &body);
     }
     sink.buffer.write_all(
@@ -349,12 +327,7 @@ impl Sink for Chunked<'_> {
 
     fn gate(&mut self, name: &str) -> io::Result<()> {
         self.buffer.flush()?;
-        *self
-            .shared
-            .lock()
-            .reached_gates
-            .entry(name.to_owned())
-            .or_default() += 1;
+        *self.shared.lock().reached_gates.entry(name.to_owned()).or_default() += 1;
         self.shared.changed.notify_all();
         self.shared
             .wait(GATE_DEADLINE, |state| state.open_gates.contains(name))

@@ -34,11 +34,7 @@ fn listening(dir: &TestDir, model: &ScriptedModel) -> AppBuilder {
 }
 
 fn child_of(app: &TestApp) -> u32 {
-    std::fs::read_to_string(app.dir().join("child"))
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap()
+    std::fs::read_to_string(app.dir().join("child")).unwrap().trim().parse().unwrap()
 }
 
 #[test]
@@ -58,17 +54,12 @@ fn it_is_started_asked_ended_and_started_again() {
         "arguments: serve --port 0 --data-dir {} --runtime embedded --flag",
         app.data_dir().display()
     );
-    wait_until("stderr is kept", DEADLINE, || {
-        app.logs().contains(&arguments)
-    });
+    wait_until("stderr is kept", DEADLINE, || app.logs().contains(&arguments));
     let exited = app.terminate();
     assert_eq!((exited.code, exited.signal), (Some(3), None));
     app.restart();
     assert_eq!(app.get("/v1/models").status, 404);
-    assert_eq!(
-        std::fs::read_to_string(app.dir().join("starts")).unwrap(),
-        "started\nstarted\n"
-    );
+    assert_eq!(std::fs::read_to_string(app.dir().join("starts")).unwrap(), "started\nstarted\n");
     assert!(app.logs().contains("=== restart ==="));
 }
 
@@ -79,10 +70,7 @@ fn what_it_leaves_behind_is_found_and_goes_with_the_test() {
     let (pid, child) = (app.pid(), child_of(&app));
     assert!(app.descendants().contains(&child));
     assert_eq!(app.kill().signal, Some(9));
-    assert!(
-        app.descendants().contains(&child),
-        "SIGKILL went to the program alone"
-    );
+    assert!(app.descendants().contains(&child), "SIGKILL went to the program alone");
     assert!(pid_alive(child));
     drop(app);
     wait_pid_gone(child, DEADLINE);
@@ -93,15 +81,9 @@ fn what_it_leaves_behind_is_found_and_goes_with_the_test() {
 fn a_program_that_ends_early_is_reported_with_its_output() {
     let dir = TestDir::new("program");
     let program = program(&dir, "echo to stdout; echo to stderr >&2; exit 78");
-    let exited = TestApp::builder(program)
-        .try_start()
-        .map(|_| ())
-        .unwrap_err();
+    let exited = TestApp::builder(program).try_start().map(|_| ()).unwrap_err();
     assert_eq!(exited.code, Some(78));
-    assert_eq!(
-        (exited.stdout.as_str(), exited.stderr.as_str()),
-        ("to stdout", "to stderr")
-    );
+    assert_eq!((exited.stdout.as_str(), exited.stderr.as_str()), ("to stdout", "to stderr"));
 }
 
 #[test]
@@ -110,11 +92,7 @@ fn its_environment_holds_nothing_of_this_process() {
     let program = program(&dir, "env | cut -d= -f1 | sort; exit 1");
     let builder = TestApp::builder(program).env("EXTRA", "1");
     let runtime = Runtime::Fake(PathBuf::from("/bin/true"), FakeScript::default());
-    let exited = builder
-        .runtime(runtime)
-        .try_start()
-        .map(|_| ())
-        .unwrap_err();
+    let exited = builder.runtime(runtime).try_start().map(|_| ()).unwrap_err();
     let names: Vec<&str> = exited
         .stdout
         .lines()

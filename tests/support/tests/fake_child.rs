@@ -29,10 +29,7 @@ impl Fake {
     }
 
     fn spawn(&self) -> AppServerClient {
-        let [script, log] = self
-            .files
-            .environment()
-            .map(|(name, path)| (name, text(path)));
+        let [script, log] = self.files.environment().map(|(name, path)| (name, text(path)));
         let home = ("CODEX_HOME", text(self.dir.path()));
         let program = Path::new(env!("CARGO_BIN_EXE_fake-app-server-selftest"));
         AppServerClient::spawn(program, &[script, log, home, ("PATH", "/usr/bin:/bin")])
@@ -50,10 +47,7 @@ fn text(path: &Path) -> &str {
 }
 
 fn start_thread(client: &mut AppServerClient) -> String {
-    let result = client.call(
-        "thread/start",
-        json!({ "cwd": "/", "approvalPolicy": "never" }),
-    );
+    let result = client.call("thread/start", json!({ "cwd": "/", "approvalPolicy": "never" }));
     assert_eq!(result["approvalPolicy"], "never");
     result["thread"]["id"].as_str().unwrap().to_owned()
 }
@@ -69,9 +63,7 @@ fn end_of_turn(client: &AppServerClient) -> Value {
 
 fn methods(client: &AppServerClient) -> Vec<String> {
     client.output().read(|all| {
-        let methods = all
-            .iter()
-            .filter_map(|line| line.message()?["method"].as_str());
+        let methods = all.iter().filter_map(|line| line.message()?["method"].as_str());
         methods.map(str::to_owned).collect()
     })
 }
@@ -83,21 +75,10 @@ fn without_a_script_it_is_a_small_correct_app_server() {
     let refused = client.try_call("thread/list", json!({})).unwrap_err();
     assert_eq!(refused["message"], "Not initialized");
     let agent = client.initialize()["userAgent"].clone();
-    assert!(
-        agent.as_str().unwrap().starts_with("cm_testkit/0.140.0 "),
-        "{agent}"
-    );
+    assert!(agent.as_str().unwrap().starts_with("cm_testkit/0.140.0 "), "{agent}");
     let unknown = client.try_call("no/such", json!({})).unwrap_err();
-    assert!(
-        unknown["message"]
-            .as_str()
-            .unwrap()
-            .contains("expected one of `initialize`, ")
-    );
-    assert_eq!(
-        client.call("account/read", json!({}))["requiresOpenaiAuth"],
-        false
-    );
+    assert!(unknown["message"].as_str().unwrap().contains("expected one of `initialize`, "));
+    assert_eq!(client.call("account/read", json!({}))["requiresOpenaiAuth"], false);
     let thread = start_thread(&mut client);
     start_turn(&mut client, &thread);
     assert_eq!(end_of_turn(&client)["status"], "completed");
@@ -113,19 +94,10 @@ fn without_a_script_it_is_a_small_correct_app_server() {
         "item/agentMessage/delta",
     ];
     assert_eq!(order[..7], expected);
-    client.call(
-        "thread/name/set",
-        json!({ "threadId": thread, "name": "n" }),
-    );
-    let read = client.call(
-        "thread/read",
-        json!({ "threadId": thread, "includeTurns": true }),
-    );
+    client.call("thread/name/set", json!({ "threadId": thread, "name": "n" }));
+    let read = client.call("thread/read", json!({ "threadId": thread, "includeTurns": true }));
     assert_eq!(
-        (
-            &read["thread"]["name"],
-            &read["thread"]["turns"][0]["status"]
-        ),
+        (&read["thread"]["name"], &read["thread"]["turns"][0]["status"]),
         (&json!("n"), &json!("completed"))
     );
     assert_eq!(fake.files.calls("turn/start").len(), 1);
@@ -135,11 +107,7 @@ fn without_a_script_it_is_a_small_correct_app_server() {
     // The next process knows the thread, and no other one.
     let mut client = fake.initialized();
     client.call("thread/resume", json!({ "threadId": thread }));
-    assert!(
-        client
-            .try_call("thread/resume", json!({ "threadId": "other" }))
-            .is_err()
-    );
+    assert!(client.try_call("thread/resume", json!({ "threadId": "other" })).is_err());
     assert_eq!(fake.files.pids().len(), 2);
 }
 
@@ -154,9 +122,7 @@ fn each_start_has_its_own_behaviour() {
     });
     let mut hanging = fake.spawn();
     hanging.start_call("initialize", json!({}));
-    wait_until("the call is received", DEADLINE, || {
-        !fake.files.received().is_empty()
-    });
+    wait_until("the call is received", DEADLINE, || !fake.files.received().is_empty());
     assert!(hanging.output().is_empty());
     drop(hanging);
     let mut exiting = fake.spawn();
@@ -167,10 +133,7 @@ fn each_start_has_its_own_behaviour() {
     let mut killed = fake.spawn();
     killed.call("initialize", json!({}));
     let status = killed.wait_exit(DEADLINE);
-    assert_eq!(
-        std::os::unix::process::ExitStatusExt::signal(&status),
-        Some(9)
-    );
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     fake.initialized();
 }
 
@@ -193,17 +156,10 @@ fn bad_lines_come_as_they_were_ordered() {
         assert!(all.contains(&Received::Other("NotUtf8 { bytes: 2 }".to_owned())));
         let text =
             |line: &Received| Some(line.message()?["params"]["item"]["text"].as_str()?.len());
-        assert!(
-            all.iter()
-                .filter_map(text)
-                .any(|length| length == 3_000_000)
-        );
+        assert!(all.iter().filter_map(text).any(|length| length == 3_000_000));
         assert!(matches!(all.last(), Some(Received::Other(last)) if last.starts_with("Partial")));
     });
-    let deltas = methods(&client)
-        .iter()
-        .filter(|name| name.ends_with("/delta"))
-        .count();
+    let deltas = methods(&client).iter().filter(|name| name.ends_with("/delta")).count();
     assert_eq!(deltas, 3);
 }
 
@@ -215,37 +171,22 @@ fn calls_are_answered_as_often_and_as_late_as_ordered() {
             .method("thread/loaded/list", MethodRule::copies(3))
             .method("model/list", MethodRule::never())
             .method("account/read", MethodRule::late(50))
-            .method(
-                "thread/start",
-                MethodRule::merge(json!({ "approvalPolicy": null })),
-            )
+            .method("thread/start", MethodRule::merge(json!({ "approvalPolicy": null })))
             .method("thread/read", MethodRule::error(-32603, "broken")),
     );
     let mut client = fake.initialized();
     for _ in 0..2 {
-        assert_eq!(
-            client.try_call("thread/list", json!({})).unwrap_err()["code"],
-            -32001
-        );
+        assert_eq!(client.try_call("thread/list", json!({})).unwrap_err()["code"], -32001);
     }
     client.call("thread/list", json!({}));
     let unanswered = client.start_call("model/list", json!({}));
     let late = client.start_call("account/read", json!({}));
     let copied = client.start_call("thread/loaded/list", json!({}));
     client.wait_for("the late answer", DEADLINE, |message| message["id"] == late);
-    assert_eq!(
-        client.try_call("thread/read", json!({})).unwrap_err()["message"],
-        "broken"
-    );
-    assert_eq!(
-        client.call("thread/start", json!({}))["approvalPolicy"],
-        Value::Null
-    );
+    assert_eq!(client.try_call("thread/read", json!({})).unwrap_err()["message"], "broken");
+    assert_eq!(client.call("thread/start", json!({}))["approvalPolicy"], Value::Null);
     client.output().read(|all| {
-        let ids: Vec<i64> = all
-            .iter()
-            .filter_map(|line| line.message()?["id"].as_i64())
-            .collect();
+        let ids: Vec<i64> = all.iter().filter_map(|line| line.message()?["id"].as_i64()).collect();
         let count = |wanted: i64| ids.iter().filter(|id| **id == wanted).count();
         assert_eq!((count(unanswered), count(late), count(copied)), (0, 1, 3));
         let place = |wanted: i64| ids.iter().position(|id| *id == wanted);
@@ -268,16 +209,10 @@ fn answers_to_its_requests_are_recorded() {
     let thread = start_thread(&mut client);
     start_turn(&mut client, &thread);
     let request = client.wait_method("item/commandExecution/requestApproval", DEADLINE);
-    assert_eq!(
-        (&request["id"], &request["params"]["threadId"]),
-        (&json!(1), &json!(thread))
-    );
+    assert_eq!((&request["id"], &request["params"]["threadId"]), (&json!(1), &json!(thread)));
     client.answer(&request, json!({ "decision": "accept" }));
     assert_eq!(end_of_turn(&client)["status"], "completed");
-    assert_eq!(
-        read_json_lines(&fake.dir.join("odd"))[0]["error"]["code"],
-        -32601
-    );
+    assert_eq!(read_json_lines(&fake.dir.join("odd"))[0]["error"]["code"], -32601);
     let recorded = read_json_lines(&fake.dir.join("approval"));
     assert_eq!(recorded[0]["result"]["decision"], "accept");
 }
@@ -322,16 +257,10 @@ fn it_survives_what_it_is_told_to_survive() {
     );
     client.close_stdin();
     assert!(pid_alive(client.pid()));
-    let lines = client
-        .stderr()
-        .wait(DEADLINE, |all| (all.len() >= 2_000).then_some(all.len()));
+    let lines = client.stderr().wait(DEADLINE, |all| (all.len() >= 2_000).then_some(all.len()));
     assert_eq!(lines, Ok(2_000));
     // The grandchild outlives its parent and holds stdout.
-    let pid: u32 = std::fs::read_to_string(fake.dir.join("pid"))
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
+    let pid: u32 = std::fs::read_to_string(fake.dir.join("pid")).unwrap().trim().parse().unwrap();
     kill_process(client.pid());
     client.wait_exit(DEADLINE);
     assert!(pid_alive(pid) && client.output().closed().is_none());
@@ -343,8 +272,7 @@ fn it_survives_what_it_is_told_to_survive() {
 #[test]
 fn a_script_that_it_does_not_know_is_refused() {
     let fake = Fake::new(|_| FakeScript::default());
-    fake.dir
-        .write("fake-script.json", r#"{"then":{"no_such_member":1}}"#);
+    fake.dir.write("fake-script.json", r#"{"then":{"no_such_member":1}}"#);
     let mut client = fake.spawn();
     assert_eq!(client.wait_exit(DEADLINE).code(), Some(2));
 }

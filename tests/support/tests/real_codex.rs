@@ -39,10 +39,7 @@ impl Session {
         let mut client = AppServerClient::spawn(&binary, &environment);
         let result = client.initialize();
         let agent = result["userAgent"].as_str().unwrap();
-        assert!(
-            agent.starts_with(&format!("cm_testkit/{version} ")),
-            "{agent}"
-        );
+        assert!(agent.starts_with(&format!("cm_testkit/{version} ")), "{agent}");
         Self { client, model, dir }
     }
 
@@ -73,33 +70,20 @@ impl Session {
 /// The index of the first message of a kind, to compare orders.
 fn position(client: &AppServerClient, matches: impl Fn(&Value) -> bool) -> usize {
     client.output().read(|all| {
-        all.iter()
-            .position(|line| line.message().is_some_and(&matches))
-            .expect("a message")
+        all.iter().position(|line| line.message().is_some_and(&matches)).expect("a message")
     })
 }
 
 fn an_approved_command_really_runs(version: &str) {
     let mut session = Session::start(version, config_toml);
     let thread = session.thread("workspace-write");
-    let steps = [
-        run("touch made-by-the-turn"),
-        stream(20, 1, "word "),
-        say("not reached"),
-    ];
+    let steps = [run("touch made-by-the-turn"), stream(20, 1, "word "), say("not reached")];
     let turn = session.turn(&thread, &prompt("go", steps));
     let request = session.client.wait_method(APPROVAL, DEADLINE);
-    assert!(
-        request["params"]["command"]
-            .as_str()
-            .unwrap()
-            .contains("touch made-by-the-turn")
-    );
+    assert!(request["params"]["command"].as_str().unwrap().contains("touch made-by-the-turn"));
     let file = session.dir.join("workspace/made-by-the-turn");
     assert!(!file.exists(), "nothing runs before the answer");
-    session
-        .client
-        .answer(&request, json!({ "decision": "accept" }));
+    session.client.answer(&request, json!({ "decision": "accept" }));
     let turn = session.completed(&turn);
     assert_eq!(turn["status"], "completed", "{turn}");
     assert!(file.exists(), "the command ran");
@@ -108,29 +92,19 @@ fn an_approved_command_really_runs(version: &str) {
         all.iter()
             .filter_map(|line| line.message())
             .filter(|message| message["method"] == "item/agentMessage/delta")
-            .map(|message| {
-                message["params"]["delta"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned()
-            })
+            .map(|message| message["params"]["delta"].as_str().unwrap_or_default().to_owned())
             .collect::<String>()
     });
     assert_eq!(deltas, "word ".repeat(20));
     assert!(
         position(&session.client, |m| m["method"] == APPROVAL)
-            < position(&session.client, |m| m["method"]
-                == "item/agentMessage/delta")
+            < position(&session.client, |m| m["method"] == "item/agentMessage/delta")
     );
     let requests = session.model.requests();
     assert_eq!(requests.len(), 2, "one request per step");
     assert!(requests.iter().all(|request| request.is_sampling()));
     assert_eq!(requests[0].thread_id(), Some(thread.as_str()));
-    assert!(
-        requests[0].tool_names().contains(&"exec_command"),
-        "{:?}",
-        requests[0].tool_names()
-    );
+    assert!(requests[0].tool_names().contains(&"exec_command"), "{:?}", requests[0].tool_names());
     assert_eq!(requests[0].authorization(), None);
 
     let turn = session.turn(&thread, "and without a script");
@@ -169,30 +143,19 @@ fn every_builder_reaches_the_runtime(version: &str) {
     let steps = std::iter::once(chain([first, second])).chain(rest);
     let turn = session.turn(&thread, &prompt("go", steps));
 
-    let question = session
-        .client
-        .wait_method("item/tool/requestUserInput", DEADLINE);
-    assert_eq!(
-        question["params"]["questions"][0]["question"],
-        "Which colour?"
-    );
+    let question = session.client.wait_method("item/tool/requestUserInput", DEADLINE);
+    assert_eq!(question["params"]["questions"][0]["question"], "Which colour?");
     let answers = json!({ "answers": { "colour": { "answers": ["Red"] } } });
     session.client.answer(&question, answers);
-    let change = session
-        .client
-        .wait_method("item/fileChange/requestApproval", DEADLINE);
-    session
-        .client
-        .answer(&change, json!({ "decision": "accept" }));
+    let change = session.client.wait_method("item/fileChange/requestApproval", DEADLINE);
+    session.client.answer(&change, json!({ "decision": "accept" }));
     let turn = session.completed(&turn);
     assert_eq!(turn["status"], "completed", "{turn}");
     let written = std::fs::read_to_string(session.dir.join("workspace/new.txt")).unwrap();
     assert_eq!(written, "one\ntwo\n");
     let methods: Vec<String> = session.client.output().read(|all| {
         let messages = all.iter().filter_map(|line| line.message());
-        messages
-            .filter_map(|message| message["method"].as_str().map(str::to_owned))
-            .collect()
+        messages.filter_map(|message| message["method"].as_str().map(str::to_owned)).collect()
     });
     for expected in [
         "item/reasoning/summaryTextDelta",
@@ -200,10 +163,7 @@ fn every_builder_reaches_the_runtime(version: &str) {
         "thread/tokenUsage/updated",
         "serverRequest/resolved",
     ] {
-        assert!(
-            methods.iter().any(|method| method == expected),
-            "{expected}: {methods:?}"
-        );
+        assert!(methods.iter().any(|method| method == expected), "{expected}: {methods:?}");
     }
     assert_eq!(session.model.request_count(), 6);
 }
@@ -224,39 +184,25 @@ fn a_failing_model_fails_the_turn_and_a_retry_saves_it() {
     let mut session = Session::start(CODEX_NEW, config_toml);
     let thread = session.thread("read-only");
     let error = json!({ "error": { "message": "scripted trouble" } });
-    let turn = session.turn(
-        &thread,
-        &prompt("go", [http_error(500, error.clone(), Some(1))]),
-    );
+    let turn = session.turn(&thread, &prompt("go", [http_error(500, error.clone(), Some(1))]));
     assert_eq!(session.completed(&turn)["status"], "completed");
     let turn = session.turn(&thread, &prompt("go", [http_error(400, error, None)]));
     let turn = session.completed(&turn);
     assert_eq!(turn["status"], "failed", "{turn}");
-    assert!(
-        turn["error"]["message"]
-            .as_str()
-            .unwrap()
-            .contains("scripted trouble"),
-        "{turn}"
-    );
+    assert!(turn["error"]["message"].as_str().unwrap().contains("scripted trouble"), "{turn}");
 }
 
 fn an_api_key_reaches_the_model(version: &str) {
     let mut session = Session::start(version, openai_config_toml);
     let account = session.client.call("account/read", json!({}));
-    assert_eq!(
-        (&account["account"], &account["requiresOpenaiAuth"]),
-        (&Value::Null, &json!(true))
-    );
+    assert_eq!((&account["account"], &account["requiresOpenaiAuth"]), (&Value::Null, &json!(true)));
     let login = json!({ "type": "apiKey", "apiKey": "sk-scripted" });
     session.client.call("account/login/start", login);
     let thread = session.thread("read-only");
     let turn = session.turn(&thread, &prompt("go", [say("hello")]));
     let turn = session.completed(&turn);
     assert_eq!(turn["status"], "completed", "{turn}");
-    let request = session
-        .model
-        .wait_for(|request| request.is_sampling(), DEADLINE);
+    let request = session.model.wait_for(|request| request.is_sampling(), DEADLINE);
     assert_eq!(request.authorization(), Some("Bearer sk-scripted"));
 }
 
@@ -277,12 +223,8 @@ fn the_patch_tool_changes_a_file(version: &str) {
     let thread = session.thread("read-only");
     let steps = [apply_patch("patched.txt", "content"), say("done")];
     let turn = session.turn(&thread, &prompt("go", steps));
-    let request = session
-        .client
-        .wait_method("item/fileChange/requestApproval", DEADLINE);
-    session
-        .client
-        .answer(&request, json!({ "decision": "accept" }));
+    let request = session.client.wait_method("item/fileChange/requestApproval", DEADLINE);
+    session.client.answer(&request, json!({ "decision": "accept" }));
     assert_eq!(session.completed(&turn)["status"], "completed");
     let written = std::fs::read_to_string(session.dir.join("workspace/patched.txt"));
     assert_eq!(written.unwrap(), "content\n");
@@ -319,18 +261,12 @@ fn a_dynamic_tool_is_called_and_a_silent_model_interrupted(version: &str, tagged
     let request = session.client.wait_method("item/tool/call", DEADLINE);
     assert_eq!(request["params"]["arguments"]["key"], "k");
     let content = json!([{ "type": "inputText", "text": "found it" }]);
-    session.client.answer(
-        &request,
-        json!({ "contentItems": content, "success": true }),
-    );
+    session.client.answer(&request, json!({ "contentItems": content, "success": true }));
     let told = |request: &cm_testkit::model::ModelRequest| {
         request.body["input"].to_string().contains("found it")
     };
     session.model.wait_for(told, DEADLINE);
-    session.client.call(
-        "turn/interrupt",
-        json!({ "threadId": thread, "turnId": turn }),
-    );
+    session.client.call("turn/interrupt", json!({ "threadId": thread, "turnId": turn }));
     assert_eq!(session.completed(&turn)["status"], "interrupted");
 }
 

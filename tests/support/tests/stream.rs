@@ -25,15 +25,10 @@ fn server(
         let (stream, _) = listener.accept().unwrap();
         #[expect(clippy::result_large_err, reason = "the library's signature")]
         let check = |request: &Request, response: Response| -> Checked {
-            let origin = request
-                .headers()
-                .get("origin")
-                .map(|value| value.as_bytes().to_vec());
+            let origin = request.headers().get("origin").map(|value| value.as_bytes().to_vec());
             if origin.as_deref() == Some(b"http://evil.example") {
                 let refusal = tungstenite::http::Response::builder().status(403);
-                return Err(refusal
-                    .body(Some("{\"code\":\"origin\"}".to_owned()))
-                    .unwrap());
+                return Err(refusal.body(Some("{\"code\":\"origin\"}".to_owned())).unwrap());
             }
             assert_eq!(request.uri().to_string(), "/api/stream?threadId=t");
             Ok(response)
@@ -53,39 +48,25 @@ fn connect(address: SocketAddr) -> StreamClient {
 fn frames_are_waited_for_in_order_and_all_kept() {
     let address = server(|socket| {
         for number in 0..3_000 {
-            socket.write(Message::text(
-                json!({ "type": "n", "number": number }).to_string(),
-            ))?;
+            socket.write(Message::text(json!({ "type": "n", "number": number }).to_string()))?;
         }
         socket.flush()?;
         let question = socket.read()?;
         socket.send(question)?;
         socket.send(Message::text("not JSON"))?;
         let code = 1013.into();
-        socket.close(Some(CloseFrame {
-            code,
-            reason: "try again".into(),
-        }))?;
+        socket.close(Some(CloseFrame { code, reason: "try again".into() }))?;
         while socket.read().is_ok() {}
         Ok(())
     });
     let mut client = connect(address);
     assert_eq!(client.next(DEADLINE)["number"], 0);
-    assert_eq!(
-        client.wait_for(|frame| frame["number"] == 2_999, DEADLINE)["type"],
-        "n"
-    );
+    assert_eq!(client.wait_for(|frame| frame["number"] == 2_999, DEADLINE)["type"], "n");
     client.send(&json!({ "type": "echo" }));
     client.wait_type("echo", DEADLINE);
     assert_eq!(client.next(DEADLINE), json!("not JSON"));
     let closed = client.wait_closed(DEADLINE);
-    assert_eq!(
-        closed,
-        Closed {
-            code: Some(1013),
-            reason: "try again".to_owned()
-        }
-    );
+    assert_eq!(closed, Closed { code: Some(1013), reason: "try again".to_owned() });
     assert_eq!(client.frames().len(), 3_002);
     let after = client.try_wait_for(|_| true, DEADLINE);
     assert!(matches!(after, Err(WaitError::Closed(_))), "{after:?}");
@@ -96,10 +77,7 @@ fn a_refused_upgrade_is_an_answer() {
     let address = server(|_| Ok(()));
     let options = StreamOptions::default().header("Origin", "http://evil.example");
     let refused = StreamClient::connect(address, &options).unwrap_err();
-    assert_eq!(
-        (refused.status, &refused.body["code"]),
-        (403, &json!("origin"))
-    );
+    assert_eq!((refused.status, &refused.body["code"]), (403, &json!("origin")));
 }
 
 #[test]
@@ -115,15 +93,9 @@ fn a_stalled_client_takes_nothing_until_it_reads_again() {
     client.stop_reading();
     told.send(()).unwrap();
     let nothing = client.try_wait_for(|_| true, Duration::from_millis(100));
-    assert_eq!(
-        nothing,
-        Err(WaitError::Deadline(Duration::from_millis(100)))
-    );
+    assert_eq!(nothing, Err(WaitError::Deadline(Duration::from_millis(100))));
     client.resume_reading();
-    assert_eq!(
-        client.next(DEADLINE).as_str().map(str::len),
-        Some(64 * 1024 * 1024)
-    );
+    assert_eq!(client.next(DEADLINE).as_str().map(str::len), Some(64 * 1024 * 1024));
     client.close();
     client.wait_closed(DEADLINE);
 }

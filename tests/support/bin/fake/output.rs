@@ -22,9 +22,7 @@ impl Output {
     /// Opens stdout.
     pub(super) fn new() -> io::Result<Self> {
         let pipe = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self {
-            pipe: Mutex::new(BufWriter::with_capacity(64 * 1024, pipe)),
-        })
+        Ok(Self { pipe: Mutex::new(BufWriter::with_capacity(64 * 1024, pipe)) })
     }
 
     /// Writes bytes as they are and sends everything written so far.
@@ -48,11 +46,7 @@ impl Output {
 
     /// An answer with an error.
     pub(super) fn error(&self, id: &RpcId, code: i64, message: &str) {
-        let error = RpcError {
-            code,
-            message: message.to_owned(),
-            data: None,
-        };
+        let error = RpcError { code, message: message.to_owned(), data: None };
         if let Ok(line) = encode_error(id, &error) {
             self.bytes(&line);
         }
@@ -72,9 +66,7 @@ pub(super) fn notification(method: &str, params: &Value) -> Vec<u8> {
 
 /// Milliseconds since the epoch.
 pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -85,23 +77,16 @@ pub(super) fn new_id() -> String {
     let milliseconds = now_ms() & 0xffff_ffff_ffff;
     let (high, low) = (milliseconds >> 16, milliseconds & 0xffff);
     let process = u64::from(std::process::id());
-    format!(
-        "{high:08x}-{low:04x}-7000-8000-{:012x}",
-        (process << 20 | serial) & 0xffff_ffff_ffff
-    )
+    format!("{high:08x}-{low:04x}-7000-8000-{:012x}", (process << 20 | serial) & 0xffff_ffff_ffff)
 }
 
 /// Appends a line to a file. A test that names a path that cannot be written reads it in stderr.
 #[expect(clippy::print_stderr, reason = "stderr is this program's log")]
 pub(super) fn append_line(path: &Path, line: &[u8]) {
-    let written = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .and_then(|mut file| {
-            // One write, so that the lines of two threads are never mixed.
-            file.write_all(&[line, b"\n"].concat())
-        });
+    let written = OpenOptions::new().create(true).append(true).open(path).and_then(|mut file| {
+        // One write, so that the lines of two threads are never mixed.
+        file.write_all(&[line, b"\n"].concat())
+    });
     if let Err(error) = written {
         eprintln!("failed to write {}: {error}", path.display());
     }

@@ -196,14 +196,8 @@ pub(super) fn load(path: Option<&Path>) -> io::Result<Behaviour> {
     let mut script: Script = serde_json::from_slice(&fs::read(path)?)?;
     let mut starts_path = path.as_os_str().to_owned();
     starts_path.push(".starts");
-    let before = fs::read_to_string(&starts_path)
-        .unwrap_or_default()
-        .lines()
-        .count();
-    let mut starts = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&starts_path)?;
+    let before = fs::read_to_string(&starts_path).unwrap_or_default().lines().count();
+    let mut starts = OpenOptions::new().create(true).append(true).open(&starts_path)?;
     writeln!(starts, "{}", std::process::id())?;
     Ok(match before < script.starts.len() {
         true => script.starts.swap_remove(before),

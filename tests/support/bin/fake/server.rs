@@ -76,11 +76,7 @@ impl Shared {
 type Answer = Result<Value, String>;
 
 /// Runs the program.
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command line program"
-)]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 pub(crate) fn main() -> ExitCode {
     let path_from = |name: &str| std::env::var_os(name).map(PathBuf::from);
     if std::env::args().any(|argument| argument == "--version") {
@@ -109,10 +105,7 @@ pub(crate) fn main() -> ExitCode {
         output,
         behaviour,
         log: path_from("FAKE_APP_SERVER_LOG"),
-        state: Mutex::new(State {
-            threads,
-            ..State::default()
-        }),
+        state: Mutex::new(State { threads, ..State::default() }),
         changed: Condvar::new(),
     });
     play_outside_a_turn(&shared, &shared.behaviour.at_start);
@@ -151,10 +144,7 @@ fn receive(shared: &Arc<Shared>, line: &[u8]) {
         Ok(Inbound::Request { id, method, params }) => {
             call(shared, &id, &method, &value_of(params));
         }
-        Ok(Inbound::Answer {
-            id: RpcId::Number(id),
-            ..
-        }) => {
+        Ok(Inbound::Answer { id: RpcId::Number(id), .. }) => {
             let answer = serde_json::from_slice(line).unwrap_or(Value::Null);
             shared.lock().answers.insert(id, answer);
             shared.changed.notify_all();
@@ -164,9 +154,7 @@ fn receive(shared: &Arc<Shared>, line: &[u8]) {
 }
 
 fn value_of(params: Option<&RawValue>) -> Value {
-    params
-        .and_then(|params| serde_json::from_str(params.get()).ok())
-        .unwrap_or(Value::Null)
+    params.and_then(|params| serde_json::from_str(params.get()).ok()).unwrap_or(Value::Null)
 }
 
 /// Answers one call by its rule.
@@ -177,33 +165,20 @@ fn call(shared: &Arc<Shared>, id: &RpcId, method: &str, params: &Value) {
         *calls += 1;
         *calls
     };
-    let rule = shared
-        .behaviour
-        .methods
-        .get(method)
-        .cloned()
-        .unwrap_or_default();
+    let rule = shared.behaviour.methods.get(method).cloned().unwrap_or_default();
     if count <= rule.overloaded_first {
-        return shared
-            .output
-            .error(id, code::OVERLOADED, "Server overloaded; retry later.");
+        return shared.output.error(id, code::OVERLOADED, "Server overloaded; retry later.");
     }
     let silent = rule.never || count <= rule.silent_first;
     if let Some(error) = &rule.error {
         let line = format!("{}\n", json!({ "id": id, "error": error }));
-        return respond(shared, &rule, silent, move |output| {
-            output.bytes(line.as_bytes())
-        });
+        return respond(shared, &rule, silent, move |output| output.bytes(line.as_bytes()));
     }
     if method == "turn/start" && rule.result.is_none() {
-        return start_turn(shared, params, |answer| {
-            reply(shared, &rule, silent, id, answer)
-        });
+        return start_turn(shared, params, |answer| reply(shared, &rule, silent, id, answer));
     }
     if method == "turn/interrupt" && rule.result.is_none() {
-        return interrupt_turn(shared, params, |answer| {
-            reply(shared, &rule, silent, id, answer)
-        });
+        return interrupt_turn(shared, params, |answer| reply(shared, &rule, silent, id, answer));
     }
     let answer = match &rule.result {
         Some(result) => Ok(result.clone()),
@@ -213,22 +188,16 @@ fn call(shared: &Arc<Shared>, id: &RpcId, method: &str, params: &Value) {
         match shared.behaviour.initialize {
             Initialize::Hang => return,
             Initialize::Refuse => {
-                return shared
-                    .output
-                    .error(id, code::INVALID_REQUEST, "scripted refusal");
+                return shared.output.error(id, code::INVALID_REQUEST, "scripted refusal");
             }
             Initialize::Answer => {}
         }
     }
     let initialized = method == "initialize" && answer.is_ok();
-    let started = (method == "thread/start")
-        .then(|| answer.as_ref().ok().cloned())
-        .flatten();
+    let started = (method == "thread/start").then(|| answer.as_ref().ok().cloned()).flatten();
     reply(shared, &rule, silent, id, answer);
     if let Some(opened) = started {
-        shared
-            .output
-            .notify("thread/started", &json!({ "thread": opened["thread"] }));
+        shared.output.notify("thread/started", &json!({ "thread": opened["thread"] }));
     }
     if initialized {
         // On a thread of its own: a step may wait for an answer, which this one has to read.
@@ -246,15 +215,12 @@ fn reply(shared: &Arc<Shared>, rule: &MethodRule, silent: bool, id: &RpcId, answ
             output.error(&id, code::INVALID_REQUEST, &message);
         }),
         Ok(mut result) => {
-            if let (Some(members), Some(changes)) = (
-                result.as_object_mut(),
-                rule.merge.as_ref().and_then(Value::as_object),
-            ) {
+            if let (Some(members), Some(changes)) =
+                (result.as_object_mut(), rule.merge.as_ref().and_then(Value::as_object))
+            {
                 members.extend(changes.clone());
             }
-            respond(shared, rule, silent, move |output| {
-                output.result(&id, &result)
-            });
+            respond(shared, rule, silent, move |output| output.result(&id, &result));
         }
     }
 }
@@ -325,21 +291,15 @@ fn answer_to(shared: &Shared, method: &str, params: &Value) -> Answer {
             json!({})
         }
         "thread/archive" | "thread/unarchive" => {
-            threads
-                .get(params)?
-                .set_archived(method == "thread/archive");
+            threads.get(params)?.set_archived(method == "thread/archive");
             let event = format!("{method}d");
-            shared
-                .output
-                .notify(&event, &json!({ "threadId": params["threadId"] }));
+            shared.output.notify(&event, &json!({ "threadId": params["threadId"] }));
             json!({ "thread": threads.get(params)?.object(false) })
         }
         "thread/delete" => {
             threads.get(params)?;
             threads.delete(params);
-            shared
-                .output
-                .notify("thread/deleted", &json!({ "threadId": params["threadId"] }));
+            shared.output.notify("thread/deleted", &json!({ "threadId": params["threadId"] }));
             json!({})
         }
         "turn/steer" => {

@@ -36,9 +36,7 @@ impl Threads {
     /// Threads that earlier processes of the same home left.
     pub(super) fn load(home: Option<&Path>) -> Self {
         let ledger = home.map(|home| home.join("fake-threads"));
-        let text = ledger
-            .as_ref()
-            .and_then(|path| std::fs::read_to_string(path).ok());
+        let text = ledger.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
         let mut known = BTreeMap::new();
         for line in text.unwrap_or_default().lines() {
             if let Some((id, cwd)) = line.split_once(' ') {
@@ -62,15 +60,12 @@ impl Threads {
     /// The app-server's message for an unknown one.
     pub(super) fn get(&mut self, params: &Value) -> Result<&mut Thread, String> {
         let id = params["threadId"].as_str().unwrap_or_default();
-        self.known
-            .get_mut(id)
-            .ok_or_else(|| format!("no rollout found for thread id {id}"))
+        self.known.get_mut(id).ok_or_else(|| format!("no rollout found for thread id {id}"))
     }
 
     /// Removes the thread that `params.threadId` names.
     pub(super) fn delete(&mut self, params: &Value) {
-        self.known
-            .remove(params["threadId"].as_str().unwrap_or_default());
+        self.known.remove(params["threadId"].as_str().unwrap_or_default());
     }
 
     /// Lets the next process know a thread.
@@ -83,10 +78,7 @@ impl Threads {
     /// The answer to `thread/list`: everything on one page.
     pub(super) fn list(&self, params: &Value) -> Value {
         let archived = params["archived"] == true;
-        let threads = self
-            .known
-            .values()
-            .filter(|thread| thread.archived == archived);
+        let threads = self.known.values().filter(|thread| thread.archived == archived);
         let data: Vec<Value> = threads.rev().map(|thread| thread.object(false)).collect();
         json!({ "data": data, "nextCursor": null })
     }
@@ -155,11 +147,7 @@ impl Thread {
 
     /// The `thread` member of answers and notifications.
     pub(super) fn object(&self, with_turns: bool) -> Value {
-        let turns = if with_turns {
-            self.turns.clone()
-        } else {
-            Vec::new()
-        };
+        let turns = if with_turns { self.turns.clone() } else { Vec::new() };
         json!({
             "id": self.id,
             "sessionId": self.id,

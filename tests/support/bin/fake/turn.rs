@@ -44,10 +44,7 @@ pub(super) fn start_turn(
     answer: impl FnOnce(Result<Value, String>),
 ) {
     let thread_id = params["threadId"].as_str().unwrap_or_default().to_owned();
-    let text = params["input"][0]["text"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
+    let text = params["input"][0]["text"].as_str().unwrap_or_default().to_owned();
     let mut state = shared.lock();
     match state.threads.get(params) {
         Ok(thread) => {
@@ -59,33 +56,17 @@ pub(super) fn start_turn(
     state.threads.materialise(&thread_id);
     if let Some(active) = state.active.get(&thread_id) {
         // Like codex since 0.155: a second turn steers the running one.
-        return answer(Ok(
-            json!({ "turn": turn(&active.turn_id, "inProgress", &Value::Null) }),
-        ));
+        return answer(Ok(json!({ "turn": turn(&active.turn_id, "inProgress", &Value::Null) })));
     }
     let turn_id = new_id();
-    let active = ActiveTurn {
-        turn_id: turn_id.clone(),
-        interrupted: false,
-    };
+    let active = ActiveTurn { turn_id: turn_id.clone(), interrupted: false };
     state.active.insert(thread_id.clone(), active);
     let number = state.turns_started;
     state.turns_started += 1;
     drop(state);
-    answer(Ok(
-        json!({ "turn": turn(&turn_id, "inProgress", &Value::Null) }),
-    ));
-    let default = || {
-        vec![Step::Message {
-            text: "Hello from the fake app-server.".to_owned(),
-        }]
-    };
-    let steps = shared
-        .behaviour
-        .turns
-        .get(number)
-        .cloned()
-        .unwrap_or_else(default);
+    answer(Ok(json!({ "turn": turn(&turn_id, "inProgress", &Value::Null) })));
+    let default = || vec![Step::Message { text: "Hello from the fake app-server.".to_owned() }];
+    let steps = shared.behaviour.turns.get(number).cloned().unwrap_or_else(default);
     let (shared, context) = (Arc::clone(shared), Context { thread_id, turn_id });
     std::thread::spawn(move || run_turn(&shared, &context, &text, &steps));
 }
@@ -119,10 +100,7 @@ fn run_turn(shared: &Shared, context: &Context, text: &str, steps: &[Step]) {
     let id = &context.thread_id;
     let active = json!({ "type": "active", "activeFlags": [] });
     let output = &shared.output;
-    output.notify(
-        "thread/status/changed",
-        &json!({ "threadId": id, "status": active }),
-    );
+    output.notify("thread/status/changed", &json!({ "threadId": id, "status": active }));
     let started = turn(&context.turn_id, "inProgress", &Value::Null);
     output.notify("turn/started", &json!({ "threadId": id, "turn": started }));
     let content = json!([{ "type": "text", "text": text, "text_elements": [] }]);
@@ -133,10 +111,9 @@ fn run_turn(shared: &Shared, context: &Context, text: &str, steps: &[Step]) {
     let (status, error) = match ending.unwrap_or(Ending::Completed) {
         Ending::Completed => ("completed", Value::Null),
         Ending::Interrupted => ("interrupted", Value::Null),
-        Ending::Failed(message) => (
-            "failed",
-            json!({ "message": message, "codexErrorInfo": "other" }),
-        ),
+        Ending::Failed(message) => {
+            ("failed", json!({ "message": message, "codexErrorInfo": "other" }))
+        }
     };
     let ended = turn(&context.turn_id, status, &error);
     let mut state = shared.lock();
@@ -161,12 +138,7 @@ fn play(shared: &Shared, context: &Context, step: &Step) -> Option<Ending> {
             }
             complete_message(shared, context, &message, text);
         }
-        Step::Deltas {
-            count,
-            bytes,
-            pace_us,
-            open,
-        } => {
+        Step::Deltas { count, bytes, pace_us, open } => {
             let message = begin_message(shared, context);
             let (filler, pace) = ("x".repeat(*bytes), Duration::from_micros(*pace_us));
             for number in 0..*count {
@@ -192,12 +164,7 @@ fn play(shared: &Shared, context: &Context, step: &Step) -> Option<Ending> {
         Step::Notify { method, params } => {
             output.notify(method, &with_ids(params, context));
         }
-        Step::Request {
-            method,
-            params,
-            record,
-            no_wait,
-        } => {
+        Step::Request { method, params, record, no_wait } => {
             let id = request(shared, method, &with_ids(params, context));
             if !no_wait && answer_to(shared, context, id, record.as_deref()).is_none() {
                 return Some(Ending::Interrupted);
@@ -218,10 +185,7 @@ fn play(shared: &Shared, context: &Context, step: &Step) -> Option<Ending> {
             (0..*lines).for_each(|_| complain(line.as_bytes()));
         }
         Step::Complain { text } => complain(format!("{text}\n").as_bytes()),
-        Step::Grandchild {
-            pid_file,
-            own_group,
-        } => grandchild(pid_file, *own_group),
+        Step::Grandchild { pid_file, own_group } => grandchild(pid_file, *own_group),
         Step::Pause { ms } => {
             if wait(shared, context, Duration::from_millis(*ms)) {
                 return Some(Ending::Interrupted);
@@ -275,9 +239,7 @@ fn approve(
     let answer = answer_to(shared, context, request_id, record.map(PathBuf::as_path));
     let resolved = json!({ "threadId": context.thread_id, "requestId": request_id });
     shared.output.notify("serverRequest/resolved", &resolved);
-    let decision = answer
-        .as_ref()
-        .and_then(|answer| answer["result"]["decision"].as_str());
+    let decision = answer.as_ref().and_then(|answer| answer["result"]["decision"].as_str());
     let accepted = matches!(decision, Some("accept" | "acceptForSession"));
     let status = if accepted { "completed" } else { "declined" };
     item(shared, context, "item/completed", &command_item(status));
@@ -304,11 +266,7 @@ fn delta(context: &Context, item_id: &str, text: &str) -> Vec<u8> {
 }
 
 fn item(shared: &Shared, context: &Context, method: &str, item: &Value) {
-    let at = if method == "item/started" {
-        "startedAtMs"
-    } else {
-        "completedAtMs"
-    };
+    let at = if method == "item/started" { "startedAtMs" } else { "completedAtMs" };
     let params = with_ids(&json!({ "item": item, at: now_ms() }), context);
     shared.output.notify(method, &params);
 }
@@ -329,10 +287,7 @@ fn turn(id: &str, status: &str, error: &Value) -> Value {
 
 fn with_ids(params: &Value, context: &Context) -> Value {
     let mut params = params.as_object().cloned().unwrap_or_default();
-    for (name, id) in [
-        ("threadId", &context.thread_id),
-        ("turnId", &context.turn_id),
-    ] {
+    for (name, id) in [("threadId", &context.thread_id), ("turnId", &context.turn_id)] {
         if !id.is_empty() {
             params.entry(name).or_insert_with(|| json!(id));
         }
@@ -358,17 +313,10 @@ fn answer_to(shared: &Shared, context: &Context, id: i64, record: Option<&Path>)
         if let Some(answer) = state.answers.remove(&id) {
             break answer;
         }
-        if state
-            .active
-            .get(&context.thread_id)
-            .is_some_and(|active| active.interrupted)
-        {
+        if state.active.get(&context.thread_id).is_some_and(|active| active.interrupted) {
             return None;
         }
-        state = shared
-            .changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner);
+        state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
     };
     drop(state);
     if let Some(record) = record {
@@ -382,11 +330,7 @@ fn wait(shared: &Shared, context: &Context, duration: Duration) -> bool {
     let end = Instant::now() + duration;
     let mut state = shared.lock();
     loop {
-        if state
-            .active
-            .get(&context.thread_id)
-            .is_some_and(|active| active.interrupted)
-        {
+        if state.active.get(&context.thread_id).is_some_and(|active| active.interrupted) {
             return true;
         }
         let left = end.saturating_duration_since(Instant::now());
@@ -409,11 +353,7 @@ fn complain(line: &[u8]) {
 
 fn grandchild(pid_file: &Path, own_group: bool) {
     let mut command = Command::new("sleep");
-    command
-        .arg("3600")
-        .stdin(Stdio::null())
-        .stdout(Stdio::inherit())
-        .stderr(Stdio::null());
+    command.arg("3600").stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::null());
     if own_group {
         command.process_group(0);
     }
