@@ -7,6 +7,8 @@
 mod actor;
 mod guard;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 pub use actor::{
     ChildExited, GetTree, RestartChild, ShutDown, Strategy, Supervisor, SupervisorHandle,
