@@ -8,21 +8,23 @@ use super::backend::{Entry, Scan, Store, StoreError, WriteBatch};
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Commits that are still to fail.
-    failing: usize,
+    /// Commits that write such a key fail.
+    refused: Option<Vec<u8>>,
 }
 
 impl MemoryStore {
-    /// Makes an empty store whose first `failing` commits fail.
-    pub fn failing(failing: usize) -> Self {
-        Self { failing, ..Self::default() }
+    /// Makes an empty store that fails each commit that writes a key with this prefix.
+    pub fn refusing(prefix: &[u8]) -> Self {
+        Self { refused: Some(prefix.to_owned()), ..Self::default() }
     }
 }
 
 impl Store for MemoryStore {
     fn commit(&mut self, batches: &[WriteBatch]) -> Result<(), StoreError> {
-        if self.failing > 0 {
-            self.failing -= 1;
+        let keys = || batches.iter().flat_map(|batch| &batch.entries).map(|(key, _)| key);
+        if let Some(prefix) = &self.refused
+            && keys().any(|key| key.starts_with(prefix))
+        {
             return Err(StoreError::Write("no space left on device".to_owned()));
         }
         for (key, value) in batches.iter().flat_map(|batch| &batch.entries) {

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix::{Actor, Context, Handler, Message, MessageResult};
 use actix::ActorContext;
+use actix::{Actor, Context, Handler, Message, MessageResult};
 use cm_core::ids::Incarnation;
 use cm_core::restart::{ExitKind, Policy, Restart};
 use serde_json::{Value, json};

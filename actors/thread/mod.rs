@@ -17,6 +17,8 @@ mod registry;
 mod registry_create;
 mod registry_events;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use config::{Cage, CageError, ThreadConfig};

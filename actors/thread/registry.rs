@@ -143,8 +143,11 @@ pub(super) fn load(
 impl ThreadRegistry {
     /// The life of the child that runs now, whether it said so here or not.
     pub(super) fn living_incarnation(&self) -> Option<Incarnation> {
-        let status = self.shared.app_server.status();
-        status.pid.is_some().then_some(status.incarnation)
+        let known = self.runtime.as_ref().map(|up| up.incarnation);
+        known.or_else(|| {
+            let status = self.shared.app_server.status();
+            status.pid.is_some().then_some(status.incarnation)
+        })
     }
 
     /// Starts the actor of a thread as it was stored.
