@@ -199,6 +199,8 @@ async fn run(
     .workers(settings.server.http_workers)
     .on_connect(remember_connection)
     .disable_signals()
+    // Frames are batched here; the kernel need not wait for more.
+    .tcp_nodelay(true)
     .shutdown_timeout(1)
     .listen(listener)
     .map_err(|error| {

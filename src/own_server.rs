@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
@@ -9,6 +10,8 @@ use std::time::Duration;
 use cm_cli::StartedServer;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::config::{Sources, load};
 
 /// How long the server may take until it listens.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -31,7 +34,28 @@ pub(crate) fn start() -> Result<StartedServer, String> {
     let mut command = Command::new(program);
     // What it logs stands between the agent's words, so only what matters.
     command.args(["serve", "--log-level", "warn"]);
+    if let Some(data_dir) = data_dir_outside()? {
+        command.arg("--data-dir").arg(data_dir);
+    }
     start_command(command)
+}
+
+/// Where a server of one command keeps its state when nobody said where: in the user's state
+/// folder (XDG base directories), since a session that may write the current folder must not hold
+/// the manager's state. `None` when the configuration names a place or the current folder has one.
+fn data_dir_outside() -> Result<Option<PathBuf>, String> {
+    let unusable = |error: std::io::Error| format!("the working directory is gone: {error}");
+    let sources = Sources::of_this_process().map_err(unusable)?;
+    let here = sources.working_directory.join(".data");
+    let state_home = std::env::var_os("XDG_STATE_HOME").filter(|path| !path.is_empty());
+    let loaded = load(sources).map_err(|problems| problems.to_string())?;
+    let settings = loaded.settings;
+    if settings.data_dir != here || here.exists() {
+        return Ok(None);
+    }
+    let user_home = settings.runtime.user_home.map(|home| home.join(".local/state"));
+    let state_home = state_home.map(PathBuf::from).or(user_home);
+    Ok(state_home.map(|state| state.join("codex-manager")))
 }
 
 fn start_command(mut command: Command) -> Result<StartedServer, String> {

@@ -13,10 +13,13 @@ use super::handle::AppServerHandle;
 use super::messages::RuntimeEvent;
 use crate::handle::Handle;
 use crate::supervisor::{ChildSpec, ChildState, Started, observer};
-use crate::thread::ThreadRegistry;
+use crate::thread::{ParkAll, ThreadRegistry};
 
 /// Calls and answers that may wait. Overflow rule: the call fails with `overloaded`.
 const MAILBOX: usize = 1024;
+
+/// How long running turns have to end after they were interrupted.
+const PARKING: Duration = Duration::from_millis(500);
 
 /// What a stop may take beyond its own steps before the actor is given up on.
 const STOP_MARGIN: Duration = Duration::from_millis(500);
@@ -32,7 +35,9 @@ pub fn app_server_spec(
     on_state: impl Fn(&ChildState) + 'static,
 ) -> ChildSpec {
     let ledger = Arc::new(OrphanLedger::new(config.ledger.clone()));
-    let shutdown = config.stop.after_stdin_close + config.stop.after_sigterm + STOP_MARGIN;
+    let shutdown =
+        PARKING + config.stop.after_stdin_close + config.stop.after_sigterm + STOP_MARGIN;
+    let for_parking = registry.clone();
     let config = Arc::new(config);
     let status = handle.status.clone();
     ChildSpec {
@@ -67,10 +72,19 @@ pub fn app_server_spec(
             handle.actor.fill(address.clone());
             let stop = address.clone();
             let clear = handle.actor.clone();
+            let parking = for_parking.clone();
             Started {
                 stop: Box::new(move || {
-                    let request = stop.send(Stop);
-                    actix::spawn(async move { request.await.ok() });
+                    let stop = stop.clone();
+                    let parking = parking.clone();
+                    actix::spawn(async move {
+                        // A child ends without draining: what runs is interrupted first.
+                        if let Err(error) = parking.ask(ParkAll, PARKING).await {
+                            tracing::debug!(%error, "turns still ran when the child was stopped");
+                        }
+                        // An actor that is gone has stopped.
+                        stop.send(Stop).await.ok();
+                    });
                 }),
                 observe: observer(address),
                 clear: Box::new(move || clear.clear()),

@@ -2,7 +2,7 @@
 
 use actix::prelude::*;
 use cm_core::ids::ThreadId;
-use cm_core::request::{Decision, ExpiryReason, Refusal, RequestRecord};
+use cm_core::request::{Decision, ExpiryReason, Refusal, RequestRecord, RequestState};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -29,15 +29,19 @@ pub(crate) struct Expire {
     pub(crate) reason: ExpiryReason,
 }
 
-/// One pending request.
+/// One pending request. It ends when its thread, told that nothing more will happen to it, lets go
+/// of its address: by then whatever was asked of it meanwhile has been answered.
 pub(crate) struct Request {
     record: RequestRecord,
     store: StoreHandle,
     app_server: AppServerHandle,
     /// The thread that it belongs to.
     thread: Recipient<RequestChanged>,
-    /// Whether a decision is on its way: its caller is answered before the actor ends.
+    /// Whether a decision is on its way.
     deciding: bool,
+    /// An end that was noticed meanwhile. A quick child goes on before the decision's own
+    /// bookkeeping is done; whether it had the answer is known only then.
+    postponed: Option<ExpiryReason>,
 }
 
 impl Request {
@@ -50,7 +54,7 @@ impl Request {
         // A claim whose actor ended before it wrote the answer would leave the child waiting; the
         // child ignores a second answer to a request that it has done with.
         record.release();
-        Self { record, store, app_server, thread, deciding: false }
+        Self { record, store, app_server, thread, deciding: false, postponed: None }
     }
 
     /// Stores the record as it is.
@@ -71,9 +75,13 @@ impl Request {
         }
     }
 
-    fn close_if_done(&self, ctx: &mut Context<Self>) {
-        if self.record.is_closed() && !self.deciding {
-            ctx.stop();
+    /// Ends the request; answers whether anything changed.
+    fn end(&mut self, reason: ExpiryReason) -> bool {
+        let now = clock::now_ms();
+        let at = clock::iso(now);
+        match reason {
+            ExpiryReason::ResolvedByRuntime => self.record.resolved(now, &at),
+            _ => self.record.expire(reason, now, &at),
         }
     }
 
@@ -159,43 +167,41 @@ impl Handler<Decide> for Request {
             let handle = request.app_server.clone();
             let incarnation = request.record.incarnation;
             let rpc_id = request.record.rpc_id.clone();
-            let still_ours = !request.record.is_closed();
             async move {
                 saved.map_err(SessionError::from)?;
-                // It may have expired while the decision was stored.
-                if !still_ours {
-                    return Ok(Err(CallFailure::Unavailable));
-                }
                 Ok(handle.respond(incarnation, rpc_id, Ok(result)).await)
             }
             .into_actor(request)
         });
         Box::pin(work.then(move |outcome: Result<_, SessionError>, request, _| {
-            let answer = match outcome {
-                Ok(written) => match &request.record.state {
-                    cm_core::request::RequestState::Expired { reason, at, .. } => {
-                        let refusal = Refusal::Expired { reason: *reason, at: at.clone() };
-                        Err(request.refused(refusal))
-                    }
-                    _ => request.written(written),
-                },
+            let mut answer = match outcome {
+                Ok(written) => request.written(written),
                 Err(error) => {
                     request.record.release();
                     Err(error)
                 }
             };
+            if let Some(reason) = request.postponed.take() {
+                request.end(reason);
+                // The child was gone before the answer reached it.
+                if let RequestState::Expired { reason, at, .. } = &request.record.state {
+                    let refusal = Refusal::Expired { reason: *reason, at: at.clone() };
+                    answer = Err(request.refused(refusal));
+                }
+            }
             let saved = request.save();
             let thread_id = request.record.thread_id.clone();
             saved.into_actor(request).map(move |saved, request: &mut Self, ctx| {
                 if let Err(error) = saved {
-                    tracing::error!(request = %request.record.id, %error, "a decision's end was not stored");
+                    let request = &request.record.id;
+                    tracing::error!(%request, %error, "a decision's end was not stored");
                 }
                 request.deciding = false;
-                if answer.is_ok() {
-                    request.tell_thread();
-                }
+                request.tell_thread();
                 reply.send(answer.map(|()| thread_id)).ok();
-                request.close_if_done(ctx);
+                if let Some(reason) = request.postponed.take() {
+                    ctx.notify(Expire { reason });
+                }
             })
         }))
     }
@@ -205,22 +211,19 @@ impl Handler<Expire> for Request {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, Expire { reason }: Expire, _: &mut Self::Context) -> Self::Result {
-        let now = clock::now_ms();
-        let at = clock::iso(now);
-        let changed = match reason {
-            ExpiryReason::ResolvedByRuntime => self.record.resolved(now, &at),
-            _ => self.record.expire(reason, now, &at),
-        };
-        if !changed {
+        if self.deciding {
+            self.postponed.get_or_insert(reason);
+            return Box::pin(actix::fut::ready(()));
+        }
+        if !self.end(reason) {
             return Box::pin(actix::fut::ready(()));
         }
         let saved = self.save();
-        Box::pin(saved.into_actor(self).map(|saved, request, ctx| {
+        Box::pin(saved.into_actor(self).map(|saved, request, _| {
             if let Err(error) = saved {
                 tracing::error!(request = %request.record.id, %error, "an expiry was not stored");
             }
             request.tell_thread();
-            request.close_if_done(ctx);
         }))
     }
 }

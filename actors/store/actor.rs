@@ -65,14 +65,14 @@ pub fn store_spec(
             let actor = StoreActor { handle: handle.clone(), guard, ended: Some(ended) };
             let address = actor.start();
             let stop = address.clone();
+            let clear = handle.clone();
             Started {
                 stop: Box::new(move || {
                     let request = stop.send(Stop);
                     actix::spawn(async move { request.await.ok() });
                 }),
                 observe: observer(address),
-                // The stop itself travels through the handle; the actor empties it at its end.
-                clear: Box::new(|| {}),
+                clear: Box::new(move || clear.clear()),
             }
         }),
     }

@@ -283,7 +283,6 @@ impl Supervisor {
         let Some(started) = &child.started else {
             return;
         };
-        (started.clear)();
         (started.stop)();
         let name = child.spec.name;
         let incarnation = child.incarnation;

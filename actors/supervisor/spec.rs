@@ -25,7 +25,7 @@ pub struct Started {
     pub stop: Box<dyn Fn()>,
     /// Asks what it shows of itself.
     pub observe: Box<dyn Fn() -> LocalBoxFuture<'static, Option<Value>>>,
-    /// Empties the handle through which callers reach it.
+    /// Empties the handle through which callers reach it; called when it has ended.
     pub clear: Box<dyn Fn()>,
 }
 

@@ -1,5 +1,6 @@
 //! The supervisor with real actors on a real system.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -280,7 +281,7 @@ fn a_nested_supervisor_is_a_child_like_any_other() {
     on_system(async {
         let mut bench = Bench::new();
         let (leaf, handle) = bench.child("leaf", quick());
-        let leaf = Arc::new(Mutex::new(Some(leaf)));
+        let leaf = RefCell::new(Some(leaf));
         let nested = ChildSpec {
             name: "nested",
             restart: Restart::Permanent,
@@ -288,7 +289,7 @@ fn a_nested_supervisor_is_a_child_like_any_other() {
             shutdown: Duration::from_secs(1),
             watch: None,
             start: Box::new(move |guard| {
-                let specs = leaf.lock().unwrap().take().into_iter().collect();
+                let specs = leaf.borrow_mut().take().into_iter().collect();
                 Supervisor::start_nested("nested", Strategy::RestForOne, specs, Some(guard)).1
             }),
         };

@@ -264,8 +264,9 @@ impl Thread {
         which: impl Fn(&RequestRecord) -> bool,
     ) {
         for live in self.requests.values() {
+            // An actor that has ended has told its end already: the word of it is on the way.
             if which(&live.record)
-                && let Err(error) = live.address.try_send(Expire { reason })
+                && let Err(error @ SendError::Full(_)) = live.address.try_send(Expire { reason })
             {
                 tracing::error!(request = %live.record.id, %error, "a request could not be expired");
             }

@@ -11,8 +11,9 @@ use super::messages::{Deleted, Reply, SteerFailure};
 /// A call that waits, and what its answer is for.
 #[derive(Debug)]
 pub(super) enum Pending {
-    /// `thread/resume` before something else.
-    Resume { then: AfterResume, controls: Controls },
+    /// `thread/resume` before something else. `loads` says that the child did not have the thread:
+    /// then what it echoes is what is in force.
+    Resume { then: AfterResume, controls: Controls, loads: bool },
     /// `turn/start`.
     TurnStart { controls: Controls, warnings: Vec<String>, reply: Reply<MessageAccepted> },
     /// `turn/steer` for a message that was sent while a turn ran.

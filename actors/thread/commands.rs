@@ -197,7 +197,9 @@ impl Thread {
                 Err(error) => answer(reply, Err(error.failure("turn/steer").into())),
             },
             Pending::Interrupt { turn_id, reply } => self.interrupted(turn_id, outcome, reply, ctx),
-            Pending::Resume { then, controls } => self.resumed(outcome, controls, then, ctx),
+            Pending::Resume { then, controls, loads } => {
+                self.resumed(outcome, controls, loads, then, ctx);
+            }
             Pending::FirstName { warnings, result, reply } => {
                 if let Err(error) = outcome {
                     tracing::debug!(thread = %self.id, %error, "the runtime took no name");

@@ -77,7 +77,6 @@ impl Thread {
     fn take(&mut self, batch: &Batch, item: &Inbound, ctx: &mut Context<Self>) {
         match &item.kind {
             #[cfg(test)]
-            #[expect(clippy::panic, reason = "a test's way to make a thread fail over a batch")]
             InboundKind::Notification { method, .. } if method == "test/panic" => {
                 panic!("as the test asked")
             }

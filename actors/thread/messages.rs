@@ -117,11 +117,11 @@ pub(super) struct DecideRequest {
     pub(super) reply: Reply<ThreadId>,
 }
 
-/// Interrupts every running turn, before the child is stopped on purpose. Sent by the shutdown;
+/// Interrupts every running turn, before the child is stopped on purpose. Sent by the shutdown and by the child's stop;
 /// answered when no turn runs any more.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct ParkAll;
+pub(crate) struct ParkAll;
 
 /// What can be asked of a session.
 #[derive(Debug, Message)]

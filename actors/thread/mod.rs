@@ -24,6 +24,6 @@ mod view;
 pub use config::{Cage, CageError, ThreadConfig};
 pub use error::SessionError;
 pub use handle::{ListQuery, ThreadsHandle};
-pub(crate) use messages::RequestChanged;
 pub use messages::{DecisionInput, Deleted, SteerFailure};
+pub(crate) use messages::{ParkAll, RequestChanged};
 pub use registry::{ThreadRegistry, registry_spec};

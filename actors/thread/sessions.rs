@@ -106,13 +106,15 @@ impl Thread {
         if let Some(tools) = tools {
             params["dynamicTools"] = tools;
         }
-        self.call("thread/resume", params, Pending::Resume { then, controls }, ctx);
+        let pending = Pending::Resume { then, controls, loads: !self.is_loaded() };
+        self.call("thread/resume", params, pending, ctx);
     }
 
     pub(super) fn resumed(
         &mut self,
         outcome: Result<Value, CallFailure>,
         controls: Controls,
+        loads: bool,
         then: AfterResume,
         ctx: &mut Context<Self>,
     ) {
@@ -124,9 +126,12 @@ impl Thread {
             Err(error) => return then.refuse(Self::describe(&error, "thread/resume").into()),
         };
         let version = self.runtime.as_ref().and_then(|up| up.profile.version);
-        // A thread that was loaded already keeps its settings; each turn names its own.
-        if let Err(difference) = controls.check_echo(version, &result) {
-            tracing::warn!(thread = %self.id, difference, "a resume did not keep the controls");
+        // A thread that was loaded already keeps its settings until a turn names others.
+        if loads && let Err(difference) = controls.check_echo(version, &result) {
+            let message = format!(
+                "The Codex runtime did not resume the session with its controls: {difference}."
+            );
+            return then.refuse(SessionError::failed(ErrorCode::CodexError, message));
         }
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         if let Some(thread) = result.get("thread") {

@@ -58,7 +58,11 @@ pub async fn gate(
     let Some(mut body) = body else {
         return Ok(response);
     };
-    body.request_id = Some(request_id);
+    // Where the body is about a request of the agent, `requestId` names that one, as in version 1;
+    // the header has ours.
+    if !body.more.contains_key("requestId") {
+        body.request_id = Some(request_id);
+    }
     let Ok(text) = serde_json::to_vec(&body) else {
         return Ok(response);
     };
