@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use cm_core::error::ErrorCode;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
 
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
@@ -91,10 +92,14 @@ impl RawBody {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    // A body that is no JSON at all is another error than one of the wrong shape.
+    // A body that is no JSON at all is another error than one of the wrong shape. Texts that are
+    // not UTF-8 would pass unseen in members that are ignored.
+    let not_json = |why: String| {
+        ApiError::new(ErrorCode::RequestFailed, format!("The body is not JSON: {why}."))
+    };
+    std::str::from_utf8(bytes).map_err(|error| not_json(error.to_string()))?;
     if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
-        let message = format!("The body is not JSON: {error}.");
-        return Err(ApiError::new(ErrorCode::RequestFailed, message));
+        return Err(not_json(error.to_string()));
     }
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if first != Some(&b'{') {
@@ -102,8 +107,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let path = if path == "." { String::new() } else { path };
+        // `a.0.b`, as everywhere; the library would write `a[0].b`.
+        let segments = error.path().iter().map(|segment| match segment {
+            Segment::Seq { index } => index.to_string(),
+            other => other.to_string(),
+        });
+        let path = segments.collect::<Vec<_>>().join(".");
         invalid(&path, &error.into_inner().to_string())
     })
 }

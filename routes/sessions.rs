@@ -25,13 +25,24 @@ pub(crate) fn session_id(text: &str) -> Result<ThreadId, ApiError> {
     ThreadId::parse(text).map_err(|_| ApiError::no_session(text))
 }
 
-/// The error of a wrong body: on session routes a session that does not exist is said first.
-pub(crate) async fn wrong_body(api: &Api, id: &ThreadId, error: ApiError) -> ApiError {
+/// Reads and understands the body of a session's route. A session that does not exist is said
+/// before a body that is wrong, as in version 1.
+pub(crate) async fn body_of<T>(
+    api: &Api,
+    id: &ThreadId,
+    request: &HttpRequest,
+    payload: web::Payload,
+    understand: impl FnOnce(RawBody) -> Result<T, ApiError>,
+) -> Result<T, ApiError> {
+    let error = match RawBody::read(request, payload).await.and_then(understand) {
+        Ok(body) => return Ok(body),
+        Err(error) => error,
+    };
     match api.threads.requests(id, RequestFamily::Approval, false).await {
         Err(gone @ (SessionError::NotFound(_) | SessionError::Deleted(_))) => {
-            ApiError::session(gone)
+            Err(ApiError::session(gone))
         }
-        _ => error,
+        _ => Err(error),
     }
 }
 
@@ -126,14 +137,10 @@ pub(crate) async fn rename(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
-    let body = RawBody::read(&request, payload).await;
-    let title = body
-        .and_then(|body| body.required::<Rename>())
-        .and_then(|body| text("title", &body.title, 200));
-    let title = match title {
-        Ok(title) => title,
-        Err(error) => return Err(wrong_body(&api, &id, error).await),
-    };
+    let title = body_of(&api, &id, &request, payload, |body| {
+        text("title", &body.required::<Rename>()?.title, 200)
+    })
+    .await?;
     let session = api.threads.rename(&id, title).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Ok().json(json!({ "status": "ok", "session": session })))
 }
@@ -166,16 +173,12 @@ pub(crate) async fn resume(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
-    let body = RawBody::read(&request, payload).await;
-    let body = body.and_then(|body| {
+    let body = body_of(&api, &id, &request, payload, |body| {
         let body = body.optional::<ResumeSession>()?;
         check_tools(body.dynamic_tools.as_ref())?;
         Ok(body)
-    });
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => return Err(wrong_body(&api, &id, error).await),
-    };
+    })
+    .await?;
     let tools = body.dynamic_tools.map(|tools| json!(tools));
     let resumed = api.threads.resume(&id, tools).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Ok().json(resumed))

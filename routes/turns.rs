@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
-use crate::body::{RawBody, text};
-use crate::sessions::{check_tools, session_id, wrong_body};
+use crate::body::text;
+use crate::sessions::{body_of, check_tools, session_id};
 
 /// `POST /api/sessions/{id}/messages`
 pub(crate) async fn send(
@@ -18,17 +18,13 @@ pub(crate) async fn send(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
-    let body = RawBody::read(&request, payload).await;
-    let body = body.and_then(|body| {
+    let body = body_of(&api, &id, &request, payload, |body| {
         let mut body = body.required::<SendMessage>()?;
         body.text = text("text", &body.text, usize::MAX)?;
         check_tools(body.dynamic_tools.as_ref())?;
         Ok(body)
-    });
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => return Err(wrong_body(&api, &id, error).await),
-    };
+    })
+    .await?;
     let accepted = api.threads.send(&id, body).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Accepted().json(accepted))
 }
@@ -41,18 +37,14 @@ pub(crate) async fn interrupt(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
-    let body = RawBody::read(&request, payload).await;
-    let body = body.and_then(|body| {
+    let body = body_of(&api, &id, &request, payload, |body| {
         let body = body.optional::<Interrupt>()?;
         match body.turn_id.as_deref() {
             Some("") => Err(invalid("turnId", "must not be empty")),
             _ => Ok(body),
         }
-    });
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => return Err(wrong_body(&api, &id, error).await),
-    };
+    })
+    .await?;
     let turn_id = api.threads.interrupt(&id, body.turn_id).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Ok().json(json!({ "status": "ok", "sessionId": id, "turnId": turn_id })))
 }
@@ -66,14 +58,10 @@ pub(crate) async fn steer(
 ) -> Result<HttpResponse, ApiError> {
     let (id, turn_id) = path.into_inner();
     let id = session_id(&id)?;
-    let body = RawBody::read(&request, payload).await;
-    let input = body
-        .and_then(|body| body.required::<Steer>())
-        .and_then(|body| text("input", &body.input, usize::MAX));
-    let input = match input {
-        Ok(input) => input,
-        Err(error) => return Err(wrong_body(&api, &id, error).await),
-    };
+    let input = body_of(&api, &id, &request, payload, |body| {
+        text("input", &body.required::<Steer>()?.input, usize::MAX)
+    })
+    .await?;
     let steered =
         api.threads.steer(&id, turn_id.clone(), input).await.map_err(ApiError::session)?;
     let mut details = json!({ "threadId": id, "turnId": turn_id });

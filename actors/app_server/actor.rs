@@ -9,7 +9,7 @@ use cm_core::ids::Incarnation;
 use cm_core::restart::ExitKind;
 use cm_core::rpc::{Line, encode_error, encode_notification, encode_result};
 use cm_core::wire::ExitView;
-use cm_process::{Child, ChildExit, ChildSpec, OrphanLedger, OutputSink, SinkState, spawn_logged};
+use cm_process::{Child, ChildExit, OrphanLedger};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -21,13 +21,10 @@ use super::failure::CallFailure;
 use super::messages::{
     Announce, Batch, Call, CallOutcome, Inbound, Respond, RuntimeDown, RuntimeEvent, RuntimeUp,
 };
+use super::pipe::{self, FromChild, describe};
 use super::status::StatusCell;
 use crate::clock;
 use crate::supervisor::{ExitGuard, Observe};
-
-/// Reads that may wait between the pipe's thread and this actor. Overflow rule: the thread waits,
-/// the pipe fills, the child waits; nothing is lost.
-const READ_AHEAD: usize = 4;
 
 /// How often deadlines and retries are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -40,28 +37,6 @@ const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who hears of the child: the registry.
 pub(super) type Listener = Box<dyn Fn() -> Option<Recipient<RuntimeEvent>>>;
-
-enum FromChild {
-    Lines(Vec<Line>),
-    Ended(ChildExit),
-}
-
-/// Carries output from the pipe's thread to the actor.
-struct PipeSink(mpsc::Sender<FromChild>);
-
-impl OutputSink for PipeSink {
-    fn lines(&mut self, batch: Vec<Line>) -> SinkState {
-        match self.0.blocking_send(FromChild::Lines(batch)) {
-            Ok(()) => SinkState::Open,
-            Err(_) => SinkState::Gone,
-        }
-    }
-
-    fn ended(&mut self, exit: ChildExit) {
-        // An actor that is gone has nobody left to tell.
-        self.0.blocking_send(FromChild::Ended(exit)).ok();
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -126,30 +101,11 @@ impl AppServer {
 
     /// Starts the process on another thread: a file system may hang.
     fn spawn_child(&mut self, ctx: &mut Context<Self>) {
-        let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        let spec = ChildSpec {
-            program: self.config.program.path.clone(),
-            args: self.config.program.args.clone(),
-            cwd: Some(self.config.cwd.clone()),
-            env: self.config.env.clone(),
-            line_cap: self.config.line_cap,
-        };
-        let ledger = Arc::clone(&self.ledger);
-        let work = tokio::task::spawn_blocking(move || {
-            let log = Box::new(|line: &str| tracing::debug!(target: "codex_stderr", line));
-            let child = spawn_logged(spec, PipeSink(sender), log)?;
-            if let Some(identity) = child.identity()
-                && let Err(error) = ledger.record(identity)
-            {
-                tracing::warn!(%error, "the child could not be listed for the sweep after a crash");
-            }
-            Ok::<_, cm_process::SpawnError>(child)
-        });
-        self.output = Some(receiver);
+        let (work, output) = pipe::spawn(&self.config, &self.ledger);
+        self.output = Some(output);
         ctx.spawn(work.into_actor(self).map(|result, actor, ctx| match result {
-            Ok(Ok(child)) => actor.spawned(child, ctx),
-            Ok(Err(error)) => actor.give_up(&error.to_string(), ctx),
-            Err(error) => actor.give_up(&error.to_string(), ctx),
+            Ok(child) => actor.spawned(child, ctx),
+            Err(why) => actor.give_up(&why, ctx),
         }));
     }
 
@@ -377,29 +333,13 @@ impl AppServer {
         }
         let stopping = self.phase == Phase::Stopping;
         self.phase = Phase::Gone;
-        let signal = exit.signal.map(signal_name);
-        let how = match (exit.code, &signal) {
-            (Some(code), _) => format!("exited with code {code}"),
-            (None, Some(signal)) => format!("was ended by {signal}"),
-            (None, None) => "ended".to_owned(),
-        };
-        let why = match self.verdict.take() {
-            Some(verdict) => format!("{how} ({verdict})"),
-            None => how,
-        };
+        let (why, view) = describe(exit, self.verdict.take());
         if stopping {
             tracing::info!(why, incarnation = self.incarnation.0, "app-server stopped");
         } else {
-            let stderr = exit.stderr_tail.iter().rev().take(5).rev().cloned().collect::<Vec<_>>();
+            let stderr: Vec<&String> = view.stderr.iter().rev().take(5).rev().collect();
             tracing::error!(why, incarnation = self.incarnation.0, ?stderr, "app-server is gone");
         }
-        let view = ExitView {
-            code: exit.code,
-            signal,
-            at: clock::now_iso(),
-            reason: Some(format!("The app-server {why}.")),
-            stderr: exit.stderr_tail,
-        };
         self.status.change(|status| {
             status.last_exit = Some(view);
             status.pid = None;
@@ -429,12 +369,6 @@ impl AppServer {
         let down = RuntimeDown { incarnation: self.incarnation, why };
         self.outbox.push_back(RuntimeEvent::Down(down));
     }
-}
-
-/// A signal's name, such as `SIGKILL`; its number where it has none.
-fn signal_name(number: i32) -> String {
-    nix::sys::signal::Signal::try_from(number)
-        .map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
 }
 
 impl Actor for AppServer {

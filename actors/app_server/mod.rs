@@ -13,6 +13,7 @@ mod config;
 mod failure;
 mod handle;
 mod messages;
+mod pipe;
 mod spec;
 mod status;
 

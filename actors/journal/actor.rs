@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::frame::{Frame, NewSegment, Segment};
 use crate::handle::{CallError, Handle};
 use crate::store::{StoreError, StoreHandle, WriteBatch, keys};
-use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, observer};
+use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started};
 
 /// Publications that may wait. Overflow rule: the frames are lost, which is never silent: every
 /// worker is told that there is a gap.
@@ -189,16 +189,8 @@ pub fn journal_spec(
                 journal
             });
             handle.handle.fill(address.clone());
-            let stop = address.clone();
             let clear = handle.clone();
-            Started {
-                stop: Box::new(move || {
-                    let request = stop.send(Stop);
-                    actix::spawn(async move { request.await.ok() });
-                }),
-                observe: observer(address),
-                clear: Box::new(move || clear.handle.clear()),
-            }
+            Started::of(address, || Stop, move || clear.handle.clear())
         }),
     }
 }

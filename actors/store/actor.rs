@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::backend::{Store, StoreError, WriteBatch};
 use super::handle::{Job, QUEUE, StoreHandle};
-use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, StateCell, observer};
+use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, StateCell};
 
 /// Writes that one group takes at the most, so that the first of them does not wait for ever.
 const GROUP: usize = 256;
@@ -64,16 +64,8 @@ pub fn store_spec(
             handle.fill(sender);
             let actor = StoreActor { handle: handle.clone(), guard, ended: Some(ended) };
             let address = actor.start();
-            let stop = address.clone();
             let clear = handle.clone();
-            Started {
-                stop: Box::new(move || {
-                    let request = stop.send(Stop);
-                    actix::spawn(async move { request.await.ok() });
-                }),
-                observe: observer(address),
-                clear: Box::new(move || clear.clear()),
-            }
+            Started::of(address, || Stop, move || clear.clear())
         }),
     }
 }

@@ -4,15 +4,16 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use cm_core::ids::Incarnation;
-use cm_core::restart::{Decision, ExitKind, History};
+use cm_core::restart::{Decision, ExitKind};
 use cm_core::wire::TreeNode;
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::child::{Child, State};
 use super::guard::ExitGuard;
-use super::spec::{ChildSpec, ChildState, Started};
-use crate::handle::{CallError, Handle};
+use super::handle::{ChildExited, GetTree, RestartChild, ShutDown, SupervisorHandle};
+use super::spec::{ChildSpec, Started};
 
 /// Room for exits: every child has one guard, so this is never reached by the tree we build.
 const MAILBOX: usize = 1024;
@@ -26,99 +27,12 @@ pub enum Strategy {
     RestForOne,
 }
 
-/// A child ended. Sent by its [`ExitGuard`]; ignored when the incarnation is not the current one.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct ChildExited {
-    /// The child's name.
-    pub child: &'static str,
-    /// Which life ended.
-    pub incarnation: Incarnation,
-    /// How.
-    pub kind: ExitKind,
-    /// Why, for the log and the tree.
-    pub why: String,
-}
-
-/// Asks for the tree. Sent by routes and tests.
-#[derive(Debug, Message)]
-#[rtype(result = "TreeNode")]
-pub struct GetTree;
-
-/// Ends a child and starts it at once, forgiving its past. Sent when an operator asks for it;
-/// answered with the life that is being ended, or `None` for an unknown child.
-#[derive(Debug, Message)]
-#[rtype(result = "Option<Incarnation>")]
-pub struct RestartChild(pub String);
-
-/// Ends the children in reverse order and starts none again. Answered when all have ended or
-/// used up their deadlines.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct ShutDown;
-
 /// A restart that is due. Sent by the supervisor's timers to itself.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct StartDue {
     index: usize,
     after: Incarnation,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Never started, or ended for good.
-    Stopped,
-    Running,
-    /// Asked to end: by hand, by a sibling's end, or by the shutdown.
-    Stopping,
-    /// Waits for its restart.
-    Backoff,
-    /// Waits for its probe.
-    Failed,
-}
-
-impl State {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Running => "running",
-            Self::Stopping => "stopping",
-            Self::Backoff => "backoff",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-struct Child {
-    spec: ChildSpec,
-    state: State,
-    incarnation: Incarnation,
-    history: History,
-    /// The living incarnation.
-    started: Option<Started>,
-    /// The restart or probe that is due; dropped when something else overtakes it.
-    timer: Option<SpawnHandle>,
-    last_exit: Option<String>,
-    /// Told when the current life has ended.
-    waiting: Vec<oneshot::Sender<()>>,
-    /// Whether it is to be started without backoff when it has ended, because a person or a
-    /// sibling asked for it.
-    restart_at_once: bool,
-}
-
-impl Child {
-    fn set(&mut self, state: State) {
-        self.state = state;
-        if let Some(watch) = &self.spec.watch {
-            watch(&ChildState {
-                state: state.as_str(),
-                incarnation: self.incarnation,
-                restarts: self.history.total(),
-                last_exit: self.last_exit.clone(),
-            });
-        }
-    }
 }
 
 /// Starts, watches and restarts its children.
@@ -133,49 +47,6 @@ pub struct Supervisor {
     shutting_down: bool,
     /// Set when this supervisor is itself a child.
     guard: Option<ExitGuard>,
-}
-
-/// How everyone reaches a supervisor.
-#[derive(Debug, Clone, Default)]
-pub struct SupervisorHandle {
-    handle: Handle<Supervisor>,
-}
-
-impl SupervisorHandle {
-    pub(super) fn child_exited(&self, exited: ChildExited) {
-        let child = exited.child;
-        if let Err(error) = self.handle.tell(exited) {
-            // While the system goes down nobody is left to be told.
-            tracing::debug!(child, %error, "nobody to report the exit to");
-        }
-    }
-
-    /// The tree with what each actor shows of itself.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError`] when the supervisor does not answer within two seconds.
-    pub async fn tree(&self) -> Result<TreeNode, CallError> {
-        self.handle.ask(GetTree, Duration::from_secs(2)).await
-    }
-
-    /// Restarts a child by hand.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError`] when the supervisor does not answer within two seconds.
-    pub async fn restart(&self, child: &str) -> Result<Option<Incarnation>, CallError> {
-        self.handle.ask(RestartChild(child.to_owned()), Duration::from_secs(2)).await
-    }
-
-    /// Ends every child, the last one first.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::Timeout`] when the children used up more than `deadline`.
-    pub async fn shut_down(&self, deadline: Duration) -> Result<(), CallError> {
-        self.handle.ask(ShutDown, deadline).await
-    }
 }
 
 impl Supervisor {
@@ -196,20 +67,7 @@ impl Supervisor {
         guard: Option<ExitGuard>,
     ) -> (SupervisorHandle, Started) {
         let handle = SupervisorHandle::default();
-        let children = specs
-            .into_iter()
-            .map(|spec| Child {
-                spec,
-                state: State::Stopped,
-                incarnation: Incarnation::default(),
-                history: History::default(),
-                started: None,
-                timer: None,
-                last_exit: None,
-                waiting: Vec::new(),
-                restart_at_once: false,
-            })
-            .collect();
+        let children = specs.into_iter().map(Child::new).collect();
         let supervisor = Self {
             name,
             strategy,
@@ -260,12 +118,9 @@ impl Supervisor {
             ctx.cancel_future(timer);
         }
         child.incarnation = child.incarnation.next();
-        child.restart_at_once = false;
-        child.history.started(now);
         let guard = ExitGuard::new(handle, child.spec.name, child.incarnation);
         tracing::debug!(child = child.spec.name, incarnation = child.incarnation.0, "starting");
-        child.started = Some((child.spec.start)(guard));
-        child.set(State::Running);
+        child.start(guard, now);
     }
 
     /// Asks a child to end and arms its deadline. The guard brings it back here.
@@ -461,22 +316,7 @@ impl Handler<GetTree> for Supervisor {
 
     fn handle(&mut self, _: GetTree, _: &mut Self::Context) -> Self::Result {
         let name = self.name;
-        let nodes: Vec<_> = self
-            .children
-            .iter()
-            .map(|child| {
-                let node = TreeNode {
-                    name: child.spec.name.to_owned(),
-                    state: child.state.as_str().to_owned(),
-                    incarnation: child.incarnation,
-                    restarts: child.history.total(),
-                    last_exit: child.last_exit.clone(),
-                    observed: Value::Null,
-                    children: Vec::new(),
-                };
-                (node, child.started.as_ref().map(|started| (started.observe)()))
-            })
-            .collect();
+        let nodes: Vec<_> = self.children.iter().map(Child::look).collect();
         Box::pin(async move {
             let looks = nodes.into_iter().map(|(mut node, look)| async move {
                 let observed = match look {

@@ -3,7 +3,7 @@
 use cm_core::ids::Incarnation;
 use cm_core::restart::ExitKind;
 
-use super::actor::{ChildExited, SupervisorHandle};
+use super::handle::{ChildExited, SupervisorHandle};
 
 /// A field of every supervised actor. Dropping it reports the end.
 ///

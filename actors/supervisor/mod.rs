@@ -5,13 +5,14 @@
 //! child carries, asks the pure policy in `cm_core::restart` what to do, and shows its tree.
 
 mod actor;
+mod child;
 mod guard;
+mod handle;
 mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{
-    ChildExited, GetTree, RestartChild, ShutDown, Strategy, Supervisor, SupervisorHandle,
-};
+pub use actor::{Strategy, Supervisor};
 pub use guard::ExitGuard;
+pub use handle::{ChildExited, GetTree, RestartChild, ShutDown, SupervisorHandle};
 pub use spec::{ChildSpec, ChildState, Observe, Started, StateCell, Watcher, observer};

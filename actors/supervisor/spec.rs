@@ -29,6 +29,34 @@ pub struct Started {
     pub clear: Box<dyn Fn()>,
 }
 
+impl Started {
+    /// An incarnation that ends when it is told, and shows itself when it is asked.
+    ///
+    /// `clear` empties the handle through which callers reach it.
+    pub fn of<A, M>(
+        address: Addr<A>,
+        stop: impl Fn() -> M + 'static,
+        clear: impl Fn() + 'static,
+    ) -> Self
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A: Actor + Handler<M> + Handler<Observe>,
+        A::Context: ToEnvelope<A, M> + ToEnvelope<A, Observe>,
+    {
+        let stopped = address.clone();
+        Self {
+            stop: Box::new(move || {
+                let request = stopped.send(stop());
+                // An actor that is gone has stopped.
+                actix::spawn(async move { drop(request.await) });
+            }),
+            observe: observer(address),
+            clear: Box::new(clear),
+        }
+    }
+}
+
 /// Makes the `observe` part of [`Started`] for an actor that handles [`Observe`].
 pub fn observer<A>(address: Addr<A>) -> Box<dyn Fn() -> LocalBoxFuture<'static, Option<Value>>>
 where

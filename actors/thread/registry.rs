@@ -27,7 +27,7 @@ use crate::store::{
     Scan, Store, StoreError, StoreHandle, StoredThread, keys, read_request, read_thread,
     scan_threads,
 };
-use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, observer};
+use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started};
 
 /// Messages that may wait. Overflow rule: commands are refused with `overloaded`; batches of the
 /// child are offered again.
@@ -103,16 +103,8 @@ pub fn registry_spec(
                 registry
             });
             handle.fill(address.clone());
-            let stop = address.clone();
             let clear = handle.clone();
-            Started {
-                stop: Box::new(move || {
-                    let request = stop.send(Stop);
-                    actix::spawn(async move { request.await.ok() });
-                }),
-                observe: observer(address),
-                clear: Box::new(move || clear.clear()),
-            }
+            Started::of(address, || Stop, move || clear.clear())
         }),
     }
 }
