@@ -89,9 +89,13 @@ pub(crate) fn prepare_home(
         RuntimeKind::Embedded => make_home(home).map(|()| LoginCopy::NotNeeded),
     };
     prepared.map_err(|error| {
+        let way_out = if home.starts_with(&settings.data_dir) {
+            "choose another data directory with --data-dir (DATA_DIR)"
+        } else {
+            "name another with --codex-home (CODEX_HOME)"
+        };
         let message = format!(
-            "CODEX_HOME {} cannot be prepared: {error}. Make it writable, or name another with \
-             --codex-home (CODEX_HOME).",
+            "CODEX_HOME {} cannot be prepared: {error}. Make it writable, or {way_out}.",
             home.display()
         );
         Failure::new(ErrorCode::DataDirUnusable, message)

@@ -76,10 +76,13 @@ async fn stop(stoppable: Stoppable) {
     if let Err(error) = parked {
         tracing::warn!(%error, "some turns did not end in time");
     }
-    if timeout(ANSWERING, server.stop(true)).await.is_err() {
+    // Whoever waits for the child is answered when it ends, so the two go side by side.
+    let answered = timeout(ANSWERING, server.stop(true));
+    let (answered, ended) = tokio::join!(answered, supervisor.shut_down(TREE));
+    if answered.is_err() {
         tracing::warn!("some connections did not end in time");
     }
-    if let Err(error) = supervisor.shut_down(TREE).await {
+    if let Err(error) = ended {
         tracing::warn!(%error, "some actors did not end in time");
     }
 }

@@ -5,7 +5,7 @@ use cm_core::controls::Controls;
 use cm_core::error::ErrorCode;
 use cm_core::request::{ExpiryReason, Refusal, RequestFamily, RequestRecord, RequestState};
 use cm_core::thread::Writes;
-use cm_core::wire::{SessionCreated, SessionDetail, SessionSummary};
+use cm_core::wire::{SessionCreated, SessionDetail, SessionSummary, UNTITLED};
 use serde_json::{Value, json};
 
 use super::actor::Thread;
@@ -17,10 +17,6 @@ use crate::app_server::CallFailure;
 use crate::clock;
 use crate::request::Decide;
 use crate::store::{read_thread_requests, read_transcript, remove_thread};
-
-/// Name that a new thread is given: it makes the runtime write the thread to its disk, so that it
-/// can be resumed before its first turn.
-const FIRST_NAME: &str = "New chat";
 
 /// Text of a deleted session's answer.
 const DELETED_MESSAGE: &str = "This chat was permanently deleted and is no longer available.";
@@ -43,7 +39,9 @@ impl Thread {
         ctx: &mut Context<Self>,
     ) {
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
-        let params = json!({ "threadId": self.id, "name": FIRST_NAME });
+        // A name makes the runtime write the thread to its disk, so that it can be resumed before
+        // its first turn.
+        let params = json!({ "threadId": self.id, "name": UNTITLED });
         let pending = Pending::FirstName { warnings, result, reply };
         self.call("thread/name/set", params, pending, ctx);
     }
@@ -55,7 +53,7 @@ impl Thread {
         warnings: Vec<String>,
         reply: Reply<SessionCreated>,
     ) {
-        let writes = self.state.named(Some(FIRST_NAME), false, clock::now_ms());
+        let writes = self.state.named(Some(UNTITLED), false, clock::now_ms());
         self.note(writes);
         self.note(Writes { thread: true, ..Writes::default() });
         let session = self.summary();

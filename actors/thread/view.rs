@@ -27,6 +27,7 @@ pub(super) fn summary(record: &ThreadRecord, activity: &str) -> SessionSummary {
         source: record.source().to_owned(),
         project_id: record.project_id.clone(),
         activity: activity.to_owned(),
+        preview: record.preview().map(str::to_owned),
         archived: record.archived,
         runtime_thread_id: None,
     }

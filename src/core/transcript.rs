@@ -63,7 +63,8 @@ pub fn item_row(record: &ItemRecord, turn: Option<&TurnRecord>) -> TranscriptEnt
     }
 }
 
-fn user_text(item: &Value) -> String {
+/// The text of a user's message: its inputs, one a line.
+pub(crate) fn user_text(item: &Value) -> String {
     let Some(inputs) = item.get("content").and_then(Value::as_array) else {
         return item.get("text").and_then(Value::as_str).unwrap_or_default().to_owned();
     };

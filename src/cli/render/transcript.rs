@@ -17,7 +17,7 @@ pub(crate) fn print_session(
 ) -> Result<(), Failure> {
     let session = &detail.session;
     let controls = &session.session_controls;
-    console.out(&format!("{}\n", visible_line(&session.title)), Style::Bold)?;
+    console.out(&format!("{}\n", visible_line(session.label())), Style::Bold)?;
     let head = format!(
         "{} · {} · {} ago\n{}\nsandbox {} · approvals {} · network {} · model {}\n",
         session.session_id,

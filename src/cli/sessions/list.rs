@@ -51,7 +51,7 @@ fn print_list(page: &SessionList, now: i64, console: &mut Console) -> Result<(),
         .map(|session| {
             vec![
                 session.session_id.as_str().chars().take(length).collect(),
-                one_line(&session.title),
+                one_line(session.label()),
                 one_line(&session.activity),
                 age(now, session.updated_at),
                 one_line(&session.cwd),

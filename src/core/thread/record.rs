@@ -9,6 +9,9 @@ use crate::ids::ThreadId;
 /// Current [`ThreadRecord::version`].
 pub const THREAD_RECORD_VERSION: u32 = 1;
 
+/// Characters of the first message that are kept.
+const PREVIEW_CHARS: usize = 200;
+
 /// A thread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThreadRecord {
@@ -63,7 +66,23 @@ impl ThreadRecord {
             .flatten()
             .map(str::trim)
             .find(|text| !text.is_empty())
-            .unwrap_or("New chat")
+            .unwrap_or(crate::wire::UNTITLED)
+    }
+
+    /// How the first message begins, once there was one.
+    pub fn preview(&self) -> Option<&str> {
+        let preview = self.thread.get("preview").and_then(Value::as_str).map(str::trim);
+        preview.filter(|preview| !preview.is_empty())
+    }
+
+    /// Keeps how the first message begins; the runtime only says so when it is asked.
+    pub fn keep_preview(&mut self, text: &str) {
+        let Some(object) = self.thread.as_object_mut() else { return };
+        let known = object.get("preview").and_then(Value::as_str).unwrap_or_default();
+        if known.is_empty() {
+            let preview: String = text.trim().chars().take(PREVIEW_CHARS).collect();
+            object.insert("preview".to_owned(), Value::from(preview));
+        }
     }
 
     /// Where the thread comes from: the runtime's word, `subAgent` for the object form.

@@ -198,6 +198,9 @@ impl ThreadState {
             ended_ms: completed.then_some(now_ms),
             item: item.clone(),
         };
+        if item.get("type").and_then(Value::as_str) == Some("userMessage") {
+            self.record.keep_preview(&crate::transcript::user_text(item));
+        }
         self.items.push_back(row.clone());
         if self.items.len() > REMEMBERED_ITEMS {
             // A completed item is only kept for a late repetition; an open one is still needed.

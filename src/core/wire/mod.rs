@@ -19,6 +19,6 @@ pub use requests::{
 pub use sessions::{
     CreateSession, DynamicTool, ErrorBody, Interrupt, MessageAccepted, Rename, ResumeSession, Role,
     RowStatus, SendMessage, SessionCreated, SessionDetail, SessionList, SessionSummary, Steer,
-    SteerResult, TranscriptEntry,
+    SteerResult, TranscriptEntry, UNTITLED,
 };
 pub use stream::{StreamCommand, StreamFrame};

@@ -57,6 +57,9 @@ pub struct SessionSummary {
     /// `idle`, `running` or `waiting`; an addition to version 1.
     #[serde(default)]
     pub activity: String,
+    /// How the first message begins; an addition to version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<String>,
     /// Whether it is archived; an addition to version 1.
     #[serde(default)]
     pub archived: bool,
@@ -64,6 +67,19 @@ pub struct SessionSummary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_thread_id: Option<ThreadId>,
 }
+
+impl SessionSummary {
+    /// What tells the session from others: its title, or how it begins while it has none.
+    pub fn label(&self) -> &str {
+        match &self.preview {
+            Some(preview) if self.title == UNTITLED => preview,
+            _ => &self.title,
+        }
+    }
+}
+
+/// Title of a session that was given none.
+pub const UNTITLED: &str = "New chat";
 
 /// A tool that the client offers to the agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
