@@ -9,6 +9,9 @@ use std::panic::PanicHookInfo;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
+/// Libraries whose ordinary words would hide ours: what they start, and every page they write.
+const QUIET: [&str; 3] = ["actix_server=warn", "actix_http=info", "sled=warn"];
+
 use crate::config::{LogFormat, LogLevel, LogSettings};
 
 /// Starts logging. `RUST_LOG`, if it is set, overrules the level. A second call changes nothing.
@@ -16,7 +19,11 @@ pub(crate) fn start(log: LogSettings) {
     let filter = match std::env::var("RUST_LOG") {
         // Rules that cannot be read are skipped: logging is no reason not to start.
         Ok(rules) if !rules.trim().is_empty() => EnvFilter::builder().parse_lossy(rules),
-        _ => EnvFilter::default().add_directive(level(log.level).into()),
+        _ => {
+            let quiet = QUIET.iter().filter_map(|rule| rule.parse().ok());
+            let filter = EnvFilter::default().add_directive(level(log.level).into());
+            quiet.fold(filter, EnvFilter::add_directive)
+        }
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // A log that cannot be written must not end the program, so the outcome does not matter.
