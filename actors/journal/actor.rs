@@ -90,11 +90,21 @@ pub struct Attached {
     pub ring: Vec<Arc<Segment>>,
 }
 
-/// Asks for the frames behind a number. Sent by a worker that noticed a gap; answered with `None`
-/// when the ring no longer reaches back that far.
+/// Asks for the frames behind a number. Sent by a worker that noticed a gap.
 #[derive(Debug, Message)]
-#[rtype(result = "Option<Vec<Arc<Segment>>>")]
+#[rtype(result = "CaughtUp")]
 pub struct CatchUp(pub Seq);
+
+/// What a worker missed.
+#[derive(Debug, Clone)]
+pub struct CaughtUp {
+    /// The last number that was given.
+    pub head: Seq,
+    /// The segments behind the worker's number; all that are left when it is not complete.
+    pub segments: Vec<Arc<Segment>>,
+    /// Whether nothing is missing before the first of them.
+    pub complete: bool,
+}
 
 /// The newest number and the history it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,12 +157,12 @@ impl JournalHandle {
         self.handle.ask(Attach(worker), Duration::from_secs(5)).await
     }
 
-    /// The frames behind a number; `None` when the ring no longer reaches back that far.
+    /// The frames behind a number, as far as the ring reaches back.
     ///
     /// # Errors
     ///
     /// [`CallError`] when the journal does not answer within five seconds.
-    pub async fn catch_up(&self, after: Seq) -> Result<Option<Vec<Arc<Segment>>>, CallError> {
+    pub async fn catch_up(&self, after: Seq) -> Result<CaughtUp, CallError> {
         self.handle.ask(CatchUp(after), Duration::from_secs(5)).await
     }
 }
@@ -375,15 +385,11 @@ impl Handler<CatchUp> for Journal {
     type Result = MessageResult<CatchUp>;
 
     fn handle(&mut self, CatchUp(after): CatchUp, _: &mut Self::Context) -> Self::Result {
-        if after == self.last {
-            return MessageResult(Some(Vec::new()));
-        }
-        let reaches = self.ring.front().is_some_and(|oldest| oldest.follows <= after);
-        let missed = || {
-            let newer = self.ring.iter().filter(|segment| segment.last() > after);
-            newer.cloned().collect::<Vec<_>>()
-        };
-        MessageResult(reaches.then(missed))
+        let oldest = self.ring.front().map_or(self.last, |segment| segment.follows);
+        let complete = oldest <= after && after <= self.last;
+        let newer = self.ring.iter().filter(|segment| !complete || segment.last() > after);
+        let segments = newer.cloned().collect();
+        MessageResult(CaughtUp { head: self.last, segments, complete })
     }
 }
 

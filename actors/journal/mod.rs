@@ -8,6 +8,7 @@ mod actor;
 mod frame;
 
 pub use actor::{
-    Attach, Attached, CatchUp, Head, Journal, JournalConfig, JournalHandle, Publish, journal_spec,
+    Attach, Attached, CatchUp, CaughtUp, Head, Journal, JournalConfig, JournalHandle, Publish,
+    journal_spec,
 };
 pub use frame::{Frame, NewSegment, Segment, text_frame};

@@ -189,6 +189,9 @@ impl Handler<Decide> for Request {
                     answer = Err(request.refused(refusal));
                 }
             }
+            // The decision is on the disk already, and what the child makes of it is still on its
+            // way to the thread: told now, the stream has the two in this order.
+            request.tell_thread();
             let saved = request.save();
             let thread_id = request.record.thread_id.clone();
             saved.into_actor(request).map(move |saved, request: &mut Self, ctx| {
@@ -197,7 +200,6 @@ impl Handler<Decide> for Request {
                     tracing::error!(%request, %error, "a decision's end was not stored");
                 }
                 request.deciding = false;
-                request.tell_thread();
                 reply.send(answer.map(|()| thread_id)).ok();
                 if let Some(reason) = request.postponed.take() {
                     ctx.notify(Expire { reason });

@@ -141,16 +141,14 @@ impl Hub {
         let work = async move { journal.catch_up(after).await };
         ctx.wait(work.into_actor(self).map(move |missed, hub, _| {
             match missed {
-                Ok(Some(segments)) => {
-                    for segment in segments {
+                Ok(missed) if missed.complete => {
+                    for segment in missed.segments {
                         ring.borrow_mut().push(segment);
                     }
                 }
-                Ok(None) => {
+                Ok(missed) => {
                     tracing::warn!("a worker missed frames that the ring no longer has");
-                    let mut ring = ring.borrow_mut();
-                    let beyond = cm_core::ids::Seq(ring.head.0 + 1);
-                    ring.restart(beyond, Vec::new());
+                    ring.borrow_mut().restart(missed.head, missed.segments);
                 }
                 // The journal is being restarted: the hub attaches to the next one.
                 Err(error) => tracing::debug!(%error, "no journal to catch up with"),

@@ -172,6 +172,18 @@ mod tests {
     }
 
     #[test]
+    fn after_a_restart_old_cursors_find_a_gap_and_new_ones_go_on() {
+        let mut ring = ring(1 << 20);
+        ring.push(segment(10, &["a"], 4));
+        let mut old = Seq(10);
+        ring.restart(Seq(21), vec![segment(20, &["a"], 4)]);
+        assert_eq!(ring.take(&mut old, None), Taken::Gap);
+        let mut new = ring.head;
+        assert!(ring.push(segment(21, &["a"], 4)));
+        assert!(matches!(ring.take(&mut new, None), Taken::Bytes(_)));
+    }
+
+    #[test]
     fn a_write_is_bounded_but_a_large_frame_passes() {
         let mut ring = ring(1 << 24);
         ring.push(segment(10, &["a"; 100], 2_000));
