@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use actix::Addr;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 use cm_actors::app_server::AppServerHandle;
 use cm_actors::journal::JournalHandle;
 use cm_actors::supervisor::{StateCell, SupervisorHandle};
 use cm_actors::thread::ThreadsHandle;
-use serde_json::json;
+use cm_core::error::ErrorCode;
 
+use crate::answer::ApiError;
 use crate::security::Doorkeeper;
 use crate::{health, requests, runtime, security, sessions, stream, turns};
 
@@ -53,22 +54,27 @@ pub struct Api {
     pub stopping: Arc<AtomicBool>,
 }
 
+/// A route that reads: GET, and HEAD as health checkers use it.
+fn read() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
 /// Registers every route.
 pub fn configure(config: &mut web::ServiceConfig) {
     config
-        .route("/livez", web::get().to(health::live))
-        .route("/readyz", web::get().to(health::ready))
-        .route("/api", web::get().to(health::info))
-        .route("/api/health", web::get().to(health::health))
-        .route("/api/runtime", web::get().to(runtime::view))
+        .route("/livez", read().to(health::live))
+        .route("/readyz", read().to(health::ready))
+        .route("/api", read().to(health::info))
+        .route("/api/health", read().to(health::health))
+        .route("/api/runtime", read().to(runtime::view))
         .route("/api/runtime/restart", web::post().to(runtime::restart))
         .route("/api/login", web::post().to(security::log_in))
         .route("/api/logout", web::post().to(security::log_out))
         .route("/api/stream", web::get().to(stream::connect))
         .route("/api/stream/tickets", web::post().to(security::issue_ticket))
-        .route("/api/sessions", web::get().to(sessions::list))
+        .route("/api/sessions", read().to(sessions::list))
         .route("/api/sessions", web::post().to(sessions::create))
-        .route("/api/sessions/{id}", web::get().to(sessions::read))
+        .route("/api/sessions/{id}", read().to(sessions::read))
         .route("/api/sessions/{id}", web::delete().to(sessions::delete))
         .route("/api/sessions/{id}/rename", web::post().to(sessions::rename))
         .route("/api/sessions/{id}/archive", web::post().to(sessions::archive))
@@ -77,23 +83,18 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/api/sessions/{id}/messages", web::post().to(turns::send))
         .route("/api/sessions/{id}/interrupt", web::post().to(turns::interrupt))
         .route("/api/sessions/{id}/turns/{turn}/steer", web::post().to(turns::steer))
-        .route("/api/sessions/{id}/approvals", web::get().to(requests::approvals))
-        .route("/api/sessions/{id}/tool-input", web::get().to(requests::tool_inputs))
-        .route("/api/sessions/{id}/tool-calls", web::get().to(requests::tool_calls))
+        .route("/api/sessions/{id}/approvals", read().to(requests::approvals))
+        .route("/api/sessions/{id}/tool-input", read().to(requests::tool_inputs))
+        .route("/api/sessions/{id}/tool-calls", read().to(requests::tool_calls))
         .route("/api/approvals/{id}/decision", web::post().to(requests::decide_approval))
         .route("/api/tool-input/{id}/decision", web::post().to(requests::decide_tool_input))
         .route("/api/tool-calls/{id}/response", web::post().to(requests::respond_tool_call))
         .default_service(web::to(unknown_route));
 }
 
-/// A path or method that does not exist, in the form version 1 answers it.
-async fn unknown_route(request: HttpRequest) -> HttpResponse {
+/// A path or method that does not exist, with the members that version 1 answers.
+async fn unknown_route(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let message = format!("Route {}:{} not found", request.method(), request.path());
-    HttpResponse::NotFound().json(json!({
-        "message": message,
-        "error": "Not Found",
-        "statusCode": 404,
-        "status": "error",
-        "code": "not_found",
-    }))
+    let error = ApiError::new(ErrorCode::NotFound, message);
+    Err(error.with("error", "Not Found").with("statusCode", 404))
 }

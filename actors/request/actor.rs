@@ -1,5 +1,6 @@
 //! The actor of one request.
 
+use actix::WeakRecipient;
 use actix::prelude::*;
 use cm_core::ids::ThreadId;
 use cm_core::request::{Decision, ExpiryReason, Refusal, RequestRecord, RequestState};
@@ -35,8 +36,9 @@ pub(crate) struct Request {
     record: RequestRecord,
     store: StoreHandle,
     app_server: AppServerHandle,
-    /// The thread that it belongs to.
-    thread: Recipient<RequestChanged>,
+    /// The thread that it belongs to; weak, so that the two do not keep each other alive when
+    /// the registry has let go of the thread.
+    thread: WeakRecipient<RequestChanged>,
     /// Whether a decision is on its way.
     deciding: bool,
     /// An end that was noticed meanwhile. A quick child goes on before the decision's own
@@ -49,7 +51,7 @@ impl Request {
         mut record: RequestRecord,
         store: StoreHandle,
         app_server: AppServerHandle,
-        thread: Recipient<RequestChanged>,
+        thread: WeakRecipient<RequestChanged>,
     ) -> Self {
         // A claim whose actor ended before it wrote the answer would leave the child waiting; the
         // child ignores a second answer to a request that it has done with.
@@ -70,7 +72,8 @@ impl Request {
 
     /// Tells the thread; one that is gone is being rebuilt from what was stored.
     fn tell_thread(&self) {
-        if let Err(error) = self.thread.try_send(RequestChanged(self.record.clone())) {
+        let Some(thread) = self.thread.upgrade() else { return };
+        if let Err(error) = thread.try_send(RequestChanged(self.record.clone())) {
             tracing::error!(request = %self.record.id, %error, "the thread was not told of a change");
         }
     }

@@ -279,7 +279,7 @@ impl Thread {
             record.clone(),
             self.shared.store.clone(),
             self.shared.app_server.clone(),
-            ctx.address().recipient::<RequestChanged>(),
+            ctx.address().downgrade().recipient::<RequestChanged>(),
         );
         let address = request.start();
         self.requests.insert(record.id.clone(), LiveRequest { address, record });

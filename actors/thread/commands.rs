@@ -130,6 +130,10 @@ impl Thread {
         reply: Reply<Result<(), SteerFailure>>,
         ctx: &mut Context<Self>,
     ) {
+        if self.state.active_turn().is_none() {
+            let failure = steer_failure("no active turn to steer".to_owned());
+            return answer(reply, Ok(Err(failure)));
+        }
         let params = self.steer_params(turn_id, input);
         self.call("turn/steer", params, Pending::Steer { reply }, ctx);
     }

@@ -77,7 +77,6 @@ async fn check(request: &ServiceRequest) -> Result<(), ApiError> {
     let header = |name: &HeaderName| {
         request.headers().get(name).map(|value| value.to_str().unwrap_or_default())
     };
-    // HTTP/1.0 may come without a Host; then nothing can have been rebound to a name.
     let host = header(&HOST).unwrap_or_default();
     if !policy.accepts_host(host) {
         return Err(ApiError::new(

@@ -12,6 +12,9 @@ const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 pub struct AccessPolicy {
     /// Host names, without port, besides the loopback names.
     hosts: Vec<String>,
+    /// Whether the server is bound to every address of the machine. Then any literal address is
+    /// one of its names: a name could be rebound by DNS, an address cannot.
+    every_address: bool,
     /// Origins besides the server's own.
     origins: Vec<String>,
     /// The token that every request must carry; `None` when none is needed.
@@ -32,15 +35,17 @@ impl AccessPolicy {
     /// Makes a policy for a server that is bound to `host`.
     pub fn new(host: &str, origins: Vec<String>, token: Option<String>) -> Self {
         let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
-        let host = match host.parse::<IpAddr>() {
-            Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        let address = host.parse::<IpAddr>().ok();
+        let every_address = address.is_some_and(|address| address.is_unspecified());
+        let host = match address {
+            Some(IpAddr::V6(address)) => format!("[{address}]"),
             _ => host,
         };
         let origins = origins
             .into_iter()
             .map(|origin| origin.trim_end_matches('/').to_ascii_lowercase())
             .collect();
-        Self { hosts: vec![host], origins, token }
+        Self { hosts: vec![host], every_address, origins, token }
     }
 
     /// Whether requests need a token.
@@ -58,7 +63,10 @@ impl AccessPolicy {
             }
             _ => host.as_str(),
         };
-        LOOPBACK_NAMES.contains(&name) || self.hosts.iter().any(|own| own == name)
+        let is_address = || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        LOOPBACK_NAMES.contains(&name)
+            || self.hosts.iter().any(|own| own == name)
+            || (self.every_address && is_address())
     }
 
     /// Whether a page of this origin may talk to the server. `null` may only read: without CORS
@@ -104,6 +112,15 @@ mod tests {
         for host in foreign {
             assert!(!policy().accepts_host(host), "{host}");
         }
+    }
+
+    #[test]
+    fn bound_to_every_address_it_answers_to_each_but_to_no_name() {
+        let policy = AccessPolicy::new("0.0.0.0", Vec::new(), None);
+        assert!(policy.accepts_host("192.0.2.7:3001"));
+        assert!(policy.accepts_host("[2001:db8::1]:3001"));
+        assert!(!policy.accepts_host("evil.example:3001"));
+        assert!(!policy.accepts_host("192.0.2.7.evil.example"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use cm_actors::journal::{Attached, JournalHandle, NewSegment};
+use tokio::sync::Notify;
 
 use super::connection::Connection;
 use super::outlet::{Outlet, close};
@@ -21,6 +22,9 @@ const CHECK: Duration = Duration::from_millis(500);
 
 /// How long the hub waits before it asks a journal that is being restarted again.
 const ATTACH_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long a client waits for a worker that has not reached the journal yet.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a hub needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +55,8 @@ struct HubShared {
     next_id: RefCell<u64>,
     /// Set when the server stops: no new subscribers.
     closing: RefCell<bool>,
+    /// Tells those who wait that one of the two above has changed.
+    changed: Notify,
 }
 
 /// How the sockets of a worker reach their hub. It never leaves the worker's thread.
@@ -117,6 +123,7 @@ impl Hub {
             }
         }
         drop(known);
+        self.shared.changed.notify_waiters();
         self.wake_all();
         let over = async move {
             // An error is the end as well: the journal is gone.
@@ -198,6 +205,7 @@ impl Handler<CloseAll> for Hub {
 
     fn handle(&mut self, _: CloseAll, _: &mut Self::Context) {
         *self.shared.closing.borrow_mut() = true;
+        self.shared.changed.notify_waiters();
         for subscriber in self.shared.subscribers.borrow().values() {
             subscriber.outlet.borrow_mut().close(close::GOING_AWAY, "shutting_down");
         }
@@ -217,8 +225,24 @@ impl Handler<CutAll> for Hub {
 }
 
 impl HubHandle {
+    /// The ring. A client may connect before its worker has reached the journal for the first
+    /// time; it waits for that. `None` when that takes too long, or the server stops.
+    pub(super) async fn attached_ring(&self) -> Option<Rc<RefCell<Ring>>> {
+        let attached = async {
+            loop {
+                let changed = self.shared.changed.notified();
+                let ring = self.ring();
+                if ring.is_some() || *self.shared.closing.borrow() {
+                    return ring;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(ATTACH_PATIENCE, attached).await.ok().flatten()
+    }
+
     /// The ring, once the journal was reached; `None` also while the server stops.
-    pub(super) fn ring(&self) -> Option<Rc<RefCell<Ring>>> {
+    fn ring(&self) -> Option<Rc<RefCell<Ring>>> {
         if *self.shared.closing.borrow() {
             return None;
         }

@@ -37,7 +37,7 @@ pub(crate) async fn connect(
         let message = "This is a WebSocket: connect to it with an upgrade.";
         return Err(ApiError::new(ErrorCode::NotFound, message));
     };
-    let Some(ring) = hub.0.ring() else {
+    let Some(ring) = hub.0.attached_ring().await else {
         let message = "The stream is starting or stopping; connect again shortly.";
         return Err(ApiError::new(ErrorCode::Overloaded, message));
     };

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use cm_core::error::{ErrorCode, exit};
+use cm_core::transcript::turn_error_advice;
 use cm_core::wire::ErrorBody;
 use serde_json::{Value, json};
 
@@ -239,6 +240,9 @@ impl Failure {
             Self::BadAnswer { .. } => {
                 Some("check --server and --api-prefix, and that both sides have one version")
             }
+            Self::Turn { message: Some(message), .. } => {
+                turn_error_advice(&json!({ "message": message }))
+            }
             Self::NobodyToAsk(_) => {
                 Some("run it in a terminal, or say --yes or --no to answer without asking")
             }
@@ -287,6 +291,17 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_turn_without_a_login_says_how_to_log_in() {
+        let turn = |message: &str| Failure::Turn {
+            status: "failed".to_owned(),
+            message: Some(message.to_owned()),
+        };
+        let hint = turn("unexpected status 401 Unauthorized: no key").hint();
+        assert!(hint.is_some_and(|hint| hint.contains("codex login")), "{hint:?}");
+        assert_eq!(turn("the model is busy").hint(), None);
+    }
 
     fn refused(status: u16, body: &Value) -> Failure {
         Failure::Refused(Box::new(Refusal::read(status, &body.to_string())))

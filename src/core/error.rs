@@ -85,14 +85,10 @@ error_codes! {
     HostNotAllowed = "host_not_allowed", 403, 1008, exit::DENIED, false;
     /// The `Origin` header names a page that may not talk to this server.
     OriginNotAllowed = "origin_not_allowed", 403, 1008, exit::DENIED, false;
-    /// The session belongs to the manager's own workers.
-    SystemSession = "system_session", 403, 1008, exit::DENIED, false;
     /// A writable workspace would contain the manager's own state.
     UnsafeWorkspace = "unsafe_workspace", 403, 1008, exit::DENIED, false;
     /// What was named does not exist.
     NotFound = "not_found", 404, 1008, exit::NOT_FOUND, false;
-    /// The method is not one of this path's.
-    MethodNotAllowed = "method_not_allowed", 405, 1008, exit::USAGE, false;
     /// The state of the session does not allow it now.
     InvalidState = "invalid_state", 409, 1008, exit::CONFLICT, false;
     /// The session never had a turn.

@@ -94,17 +94,44 @@ pub fn turn_row(turn: &TurnRecord) -> Option<TranscriptEntry> {
     if turn.status == TurnStatus::Interrupted && why.is_none() {
         return None;
     }
+    let mut content = why.map_or_else(|| word.to_owned(), |why| format!("{word}: {why}"));
+    if let Some(advice) = turn.error.as_ref().and_then(turn_error_advice) {
+        content.push_str(". ");
+        content.push_str(advice);
+    }
     Some(TranscriptEntry {
         message_id: format!("turn-{}", turn.id),
         turn_id: turn.id.clone(),
         role: Role::System,
         kind: kind.to_owned(),
-        content: why.map_or_else(|| word.to_owned(), |why| format!("{word}: {why}")),
+        content,
         details: turn.error.as_ref().map(Value::to_string),
         started_at: Some(turn.started_ms),
         completed_at: turn.ended_ms,
         status,
     })
+}
+
+/// What a person can do about the error of a turn, as a sentence; `None` when only the error itself
+/// knows.
+///
+/// Codex names the status of the model's answer inside of `codexErrorInfo`
+/// (`{"httpConnectionFailed":{"httpStatusCode":401}}` and its siblings) or says `unauthorized`
+/// there; 0.140 says `other`, and only the message tells.
+pub fn turn_error_advice(error: &Value) -> Option<&'static str> {
+    let info = error.get("codexErrorInfo").unwrap_or(&Value::Null);
+    let status = info
+        .as_object()
+        .and_then(|kinds| kinds.values().find_map(|kind| kind.get("httpStatusCode")))
+        .and_then(Value::as_u64);
+    let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
+    let unauthorized = info == "unauthorized"
+        || status == Some(401)
+        || message.starts_with("unexpected status 401 ");
+    unauthorized.then_some(
+        "Codex is not signed in, or its login is refused: set OPENAI_API_KEY, sign in with \
+         `codex login` (CODEX_HOME as /api/runtime shows it), or start with --runtime embedded.",
+    )
 }
 
 /// The row of a request: `approval.request`, and `approval.resolved` once it ended.
@@ -269,5 +296,27 @@ pub fn tool_call(record: &RequestRecord) -> ToolCall {
         details: record.params.clone(),
         created_at: record.created_at.clone(),
         status: record.status().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_login_is_told_from_other_errors_in_every_spelling() {
+        let refused = [
+            json!({ "codexErrorInfo": "unauthorized" }),
+            json!({ "codexErrorInfo": { "httpConnectionFailed": { "httpStatusCode": 401 } } }),
+            json!({ "codexErrorInfo": "other", "message": "unexpected status 401 Unauthorized" }),
+        ];
+        assert!(refused.iter().all(|error| turn_error_advice(error).is_some()));
+        let others = [
+            json!({ "codexErrorInfo": { "httpConnectionFailed": { "httpStatusCode": 500 } } }),
+            json!({ "codexErrorInfo": "usageLimitExceeded", "message": "the limit is 401 tokens" }),
+            json!({ "codexErrorInfo": { "responseTooManyFailedAttempts": {} } }),
+            Value::Null,
+        ];
+        assert!(others.iter().all(|error| turn_error_advice(error).is_none()));
     }
 }

@@ -32,6 +32,13 @@ fn lines_arrive_in_order_and_half_a_line_is_reported() {
 }
 
 #[test]
+fn a_child_that_closes_its_stdout_and_lives_on_is_killed() {
+    let (lines, exit) = run("echo one; exec >&-; sleep 3600");
+    assert_eq!(lines, [text("one")]);
+    assert_eq!(exit, ChildExit { signal: Some(9), ..ChildExit::default() });
+}
+
+#[test]
 fn a_line_over_the_cap_is_an_event_and_the_stream_goes_on() {
     let (lines, exit) = run("head -c 50000000 /dev/zero | tr '\\0' x; echo; echo next");
     assert_eq!(lines, [Line::TooLong { bytes: 50_000_000 }, text("next")]);
@@ -80,7 +87,7 @@ fn a_receiver_that_panics_neither_kills_the_child_nor_misses_its_end() {
 }
 
 #[test]
-fn a_child_that_closes_its_stdout_lives_on() {
+fn a_child_that_closes_its_stdout_may_still_end_by_itself() {
     let (sink, recording) = Recorder::new();
     let body = "echo said; exec >&-; read line; test \"$line\" = go && exit 9";
     let child = spawn(shell(body, &[]), sink).unwrap();

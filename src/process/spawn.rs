@@ -30,6 +30,10 @@ const SPAWN_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the final report waits for the thread that reads stderr.
 const STDERR_GRACE: Duration = DRAIN_TIME.saturating_mul(2);
 
+/// How long a child may live on without stdout. Longer than a graceful stop takes, so that the
+/// stop's own steps come first.
+const MUTE_GRACE: Duration = Duration::from_secs(2);
+
 /// A child that was started.
 ///
 /// Dropping it kills the whole group at once, also in the middle of a graceful stop: keep it until
@@ -183,7 +187,7 @@ fn attend_child(
             return;
         }
     };
-    let exit = Arc::clone(&running.parts.exit);
+    let (exit, group) = (Arc::clone(&running.parts.exit), Arc::clone(&running.parts.group));
     let child = Child {
         pid: running.pid,
         identity: running.identity,
@@ -199,6 +203,11 @@ fn attend_child(
     };
     if let Some(pipe) = running.stdout {
         stdout::pump(pipe, spec.line_cap, &mut sink, &exit);
+        // Nothing that is asked of it would ever be answered, and nobody would be told.
+        if !exit.wait_at_most(MUTE_GRACE) {
+            tracing::error!("a child has closed its stdout and lives on; killing it");
+            group.signal(Signal::SIGKILL);
+        }
     }
     let (code, signal) = exit.wait();
     // The thread's end drops its sender: that, not a message, is what is waited for.
