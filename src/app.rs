@@ -26,7 +26,7 @@ use cm_routes::{Api, configure};
 
 use crate::config::{ResolvedRuntime, Settings, child_environment, resolve_runtime};
 use crate::login::prepare_home;
-use crate::shutdown::{self, Stoppable};
+use crate::shutdown::{self, Signals, Stoppable};
 
 /// What a caller waits beyond the child's own deadline.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
@@ -64,10 +64,10 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Failure> {
         limits = ?settings.limits,
         "settings in force"
     );
-    let login = prepare_home(&settings, &runtime)?;
-    tracing::info!(%login, "login");
     let listener = bind(&settings)?;
     let store = open_store(&settings.data_dir)?;
+    let login = prepare_home(&settings, &runtime)?;
+    tracing::info!(%login, "login");
     sweep(&settings.data_dir);
     actix_web::rt::System::new().block_on(run(settings, runtime, listener, store))
 }
@@ -144,6 +144,9 @@ async fn run(
     listener: TcpListener,
     store: SledStore,
 ) -> Result<(), Failure> {
+    let signals = Signals::catch().map_err(|error| {
+        Failure::new(ErrorCode::Internal, format!("Signals cannot be watched: {error}."))
+    })?;
     let handles = Handles {
         store: StoreHandle::default(),
         store_state: StateCell::default(),
@@ -210,7 +213,7 @@ async fn run(
     say_listening(address);
     let stoppable = Stoppable { server: server.handle(), hubs, threads, supervisor, stopping };
     let served = actix_web::rt::spawn(server);
-    shutdown::on_signal(stoppable).await;
+    shutdown::on_signal(signals, stoppable).await;
     control.stop();
     drop(served);
     tracing::info!("stopped");

@@ -9,7 +9,7 @@ use actix_web::dev::ServerHandle;
 use cm_actors::supervisor::SupervisorHandle;
 use cm_actors::thread::ThreadsHandle;
 use cm_routes::stream::{CloseAll, CutAll, Hub};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 /// How long subscribers have to take their closing frame.
@@ -33,27 +33,41 @@ pub(crate) struct Stoppable {
     pub(crate) stopping: Arc<AtomicBool>,
 }
 
-/// Waits for SIGINT or SIGTERM, then stops everything in order. A second signal ends the program
-/// at once; the child then dies with it.
-pub(crate) async fn on_signal(stoppable: Stoppable) {
-    let name = next_signal().await;
-    tracing::info!(signal = name, "stopping");
-    tokio::select! {
-        () = stop(stoppable) => {}
-        name = next_signal() => tracing::warn!(signal = name, "stopping at once"),
+/// SIGINT and SIGTERM, caught from the moment this is made: one that comes while the program is
+/// still starting stops it in order, too.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Begins to catch them; needs the runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not let the program watch them.
+    pub(crate) fn catch() -> std::io::Result<Self> {
+        let (interrupt, terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
     }
 }
 
-async fn next_signal() -> &'static str {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        tracing::error!("signals cannot be watched: the server only ends when it is killed");
-        return std::future::pending().await;
-    };
+/// Waits for a signal, then stops everything in order. A second signal ends the program at once;
+/// the child then dies with it.
+pub(crate) async fn on_signal(mut signals: Signals, stoppable: Stoppable) {
+    let name = signals.next().await;
+    tracing::info!(signal = name, "stopping");
     tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
+        () = stop(stoppable) => {}
+        name = signals.next() => tracing::warn!(signal = name, "stopping at once"),
     }
 }
 
