@@ -173,7 +173,6 @@ fn expired(reason: ExpiryReason) -> &'static str {
         ExpiryReason::ManagerRestarted => "The request expired: the manager was restarted.",
         ExpiryReason::SessionDeleted => "The request expired: its session was deleted.",
         ExpiryReason::ResolvedByRuntime => "The request expired: Codex no longer waits for it.",
-        ExpiryReason::StoreUnavailable => "The request was declined: it could not be stored.",
     }
 }
 

@@ -33,6 +33,19 @@ pub struct ServerInfo {
     pub max_body: usize,
 }
 
+/// What the manager itself needs to work, as readiness sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Vitals {
+    /// Supervision of the store.
+    pub store: StateCell,
+    /// Supervision of the journal.
+    pub journal: StateCell,
+    /// Supervision of the sessions' registry.
+    pub sessions: StateCell,
+    /// Whether the store's last write failed.
+    pub writes_fail: Arc<AtomicBool>,
+}
+
 /// What handlers reach: handles only.
 #[derive(Debug, Clone)]
 pub struct Api {
@@ -46,8 +59,8 @@ pub struct Api {
     pub supervisor: SupervisorHandle,
     /// The journal.
     pub journal: JournalHandle,
-    /// State of the store's supervision.
-    pub store: StateCell,
+    /// What the manager itself needs to work.
+    pub vitals: Vitals,
     /// Issues and checks tickets and cookies.
     pub doorkeeper: Addr<Doorkeeper>,
     /// Set when the server is stopping: it is then no longer ready.

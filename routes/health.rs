@@ -57,8 +57,10 @@ pub struct Facts {
     pub status: AppServerStatus,
     /// The login.
     pub auth: AuthHealth,
-    /// State of the store's supervision.
-    pub store: String,
+    /// Parts of the manager that are being restarted, or have failed.
+    pub down: Vec<&'static str>,
+    /// Whether the store's last write failed.
+    pub writes_fail: bool,
     /// Whether the server is stopping.
     pub stopping: bool,
 }
@@ -67,7 +69,15 @@ fn facts(api: &Api) -> Facts {
     let status = AppServerStatus::clone(&api.app_server.status());
     let auth = auth(&status, &api.info);
     let stopping = api.stopping.load(Ordering::Relaxed);
-    Facts { status, auth, store: api.store.read().state.to_owned(), stopping }
+    let vitals = &api.vitals;
+    let parts =
+        [("store", &vitals.store), ("journal", &vitals.journal), ("sessions", &vitals.sessions)];
+    let down = parts
+        .into_iter()
+        .filter(|(_, cell)| cell.read().state != "running")
+        .map(|(name, _)| name)
+        .collect();
+    Facts { status, auth, down, writes_fail: vitals.writes_fail.load(Ordering::Relaxed), stopping }
 }
 
 /// The child's part of health.
@@ -142,8 +152,17 @@ pub fn readiness(facts: &Facts) -> Readiness {
         }
         _ => {}
     }
-    if facts.store != "running" {
-        let message = "The manager's store cannot be used; see the log for what the disk says.";
+    for part in &facts.down {
+        let code = if *part == "store" { "store_unavailable" } else { "manager_restarting" };
+        let message = format!(
+            "The manager's {part} cannot be used at the moment; see /api/runtime for its state and \
+             the log for the reason."
+        );
+        add(code, message);
+    }
+    if facts.writes_fail {
+        let message = "The manager's store cannot be written; see the log for what the disk says. \
+                       Reads go on, and writes work again when it does.";
         add("store_unavailable", message.to_owned());
     }
     if status.initialized && facts.auth.likely_unauthenticated {
@@ -183,7 +202,8 @@ mod tests {
                 required: false,
                 ready: true,
             },
-            store: "running".to_owned(),
+            down: Vec::new(),
+            writes_fail: false,
             stopping: false,
         }
     }
@@ -199,8 +219,11 @@ mod tests {
         broken.status.initialized = false;
         assert_eq!(codes(&broken), ["runtime_starting"]);
         broken.status.state = "failed".to_owned();
-        broken.store = "backoff".to_owned();
-        assert_eq!(codes(&broken), ["runtime_failed", "store_unavailable"]);
+        broken.down = vec!["store", "journal"];
+        let wanted = ["runtime_failed", "store_unavailable", "manager_restarting"];
+        assert_eq!(codes(&broken), wanted);
+        let full = Facts { writes_fail: true, ..facts() };
+        assert_eq!(codes(&full), ["store_unavailable"]);
         let mut unauthenticated = facts();
         unauthenticated.auth.likely_unauthenticated = true;
         assert_eq!(codes(&unauthenticated), ["login_needed"]);

@@ -1,5 +1,6 @@
 //! The HTTP and WebSocket edge: it turns requests into messages to actors and their answers into
-//! bodies. It holds no state, no lock and no copy of anything.
+//! bodies. Handlers hold no state and no lock; what this crate remembers (tickets and cookies, each
+//! worker's view of the ring) lives in actors.
 //!
 //! # Layout
 //!
@@ -20,5 +21,5 @@ mod sessions;
 pub mod stream;
 mod turns;
 
-pub use api::{Api, configure};
+pub use api::{Api, Vitals, configure};
 pub use health::{Facts, readiness};

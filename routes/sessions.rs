@@ -179,7 +179,6 @@ pub(crate) async fn resume(
         Ok(body)
     })
     .await?;
-    let tools = body.dynamic_tools.map(|tools| json!(tools));
-    let resumed = api.threads.resume(&id, tools).await.map_err(ApiError::session)?;
+    let resumed = api.threads.resume(&id, body.dynamic_tools).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Ok().json(resumed))
 }

@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use cm_actors::app_server::{AppServerConfig, AppServerHandle, Program, app_serve
 use cm_actors::handle::Handle;
 use cm_actors::journal::{JournalConfig, JournalHandle, journal_spec};
 use cm_actors::store::{SledStore, Store, StoreError, StoreHandle, store_spec};
-use cm_actors::supervisor::{ChildSpec, StateCell, Strategy, Supervisor, SupervisorHandle};
+use cm_actors::supervisor::{ChildSpec, Strategy, Supervisor, SupervisorHandle};
 use cm_actors::thread::{Cage, ThreadConfig, ThreadRegistry, ThreadsHandle, registry_spec};
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::restart::{Policy, Restart};
@@ -22,7 +22,7 @@ use cm_process::{OrphanLedger, StopDeadlines};
 use cm_routes::api::ServerInfo;
 use cm_routes::security::{AccessPolicy, Doorkeeper, gate};
 use cm_routes::stream::{Hub, HubCell, HubSettings, remember_connection};
-use cm_routes::{Api, configure};
+use cm_routes::{Api, Vitals, configure};
 
 use crate::config::{ResolvedRuntime, Settings, child_environment, resolve_runtime};
 use crate::login::prepare_home;
@@ -132,7 +132,7 @@ fn sweep(data_dir: &Path) {
 #[derive(Clone)]
 struct Handles {
     store: StoreHandle,
-    store_state: StateCell,
+    vitals: Vitals,
     journal: JournalHandle,
     registry: Handle<ThreadRegistry>,
     app_server: AppServerHandle,
@@ -147,9 +147,10 @@ async fn run(
     let signals = Signals::catch().map_err(|error| {
         Failure::new(ErrorCode::Internal, format!("Signals cannot be watched: {error}."))
     })?;
+    let store_handle = StoreHandle::default();
     let handles = Handles {
-        store: StoreHandle::default(),
-        store_state: StateCell::default(),
+        vitals: Vitals { writes_fail: store_handle.failing(), ..Vitals::default() },
+        store: store_handle,
         journal: JournalHandle::default(),
         registry: Handle::new(),
         app_server: AppServerHandle::new(),
@@ -172,7 +173,7 @@ async fn run(
         app_server: handles.app_server.clone(),
         supervisor: supervisor.clone(),
         journal: handles.journal.clone(),
-        store: handles.store_state.clone(),
+        vitals: handles.vitals.clone(),
         doorkeeper,
         stopping: Arc::clone(&stopping),
     };
@@ -211,13 +212,32 @@ async fn run(
     })?
     .run();
     say_listening(address);
-    let stoppable = Stoppable { server: server.handle(), hubs, threads, supervisor, stopping };
+    let stoppable = Stoppable {
+        server: server.handle(),
+        hubs,
+        threads,
+        supervisor,
+        stopping: Arc::clone(&stopping),
+    };
     let served = actix_web::rt::spawn(server);
-    shutdown::on_signal(signals, stoppable).await;
+    let stop = shutdown::on_signal(signals, stoppable);
+    tokio::pin!(stop);
+    let ended = tokio::select! {
+        () = &mut stop => Ok(()),
+        ended = served => {
+            if stopping.load(Ordering::Relaxed) {
+                stop.await;
+                Ok(())
+            } else {
+                // Without its server the program would live on for nobody.
+                let message = format!("The HTTP server ended by itself: {ended:?}.");
+                Err(Failure::new(ErrorCode::Internal, message))
+            }
+        }
+    };
     control.stop();
-    drop(served);
     tracing::info!("stopped");
-    Ok(())
+    ended
 }
 
 /// The one line on stdout: scripts wait for it and read the address from it.
@@ -258,7 +278,6 @@ async fn start_tree(
         defaults: settings.defaults.controls.clone(),
         default_cwd: settings.runtime.default_cwd.clone(),
         cage: Cage::new(&[settings.data_dir.clone(), settings.runtime.codex_home.clone()]),
-        deadline: settings.runtime.call_timeout,
     };
     let app_server = AppServerConfig {
         program: Program {
@@ -323,8 +342,14 @@ fn state_specs(
         Ok(Box::new(store) as Box<dyn Store>)
     });
     vec![
-        store_spec(handles.store.clone(), policy, opener, &handles.store_state),
-        journal_spec(handles.journal.clone(), handles.store.clone(), policy, journal),
+        store_spec(handles.store.clone(), policy, opener, &handles.vitals.store),
+        journal_spec(
+            handles.journal.clone(),
+            handles.store.clone(),
+            policy,
+            journal,
+            &handles.vitals.journal,
+        ),
         registry_spec(
             handles.registry.clone(),
             policy,
@@ -332,6 +357,7 @@ fn state_specs(
             handles.store.clone(),
             handles.journal.clone(),
             handles.app_server.clone(),
+            &handles.vitals.sessions,
         ),
     ]
 }

@@ -9,7 +9,7 @@ use cm_core::ids::Incarnation;
 use cm_core::restart::ExitKind;
 use cm_core::rpc::{Line, encode_error, encode_notification, encode_result};
 use cm_core::wire::ExitView;
-use cm_process::{Child, ChildExit, OrphanLedger};
+use cm_process::{Child, ChildExit, OrphanLedger, StdinError};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -22,7 +22,7 @@ use super::messages::{
     Announce, Batch, Call, CallOutcome, Inbound, Respond, RuntimeDown, RuntimeEvent, RuntimeUp,
 };
 use super::pipe::{self, FromChild, describe};
-use super::status::StatusCell;
+use super::status::{AppServerStatus, StatusCell};
 use crate::clock;
 use crate::supervisor::{ExitGuard, Observe};
 
@@ -99,6 +99,13 @@ impl AppServer {
         }
     }
 
+    /// Changes what everyone may see, unless a later life has taken over.
+    fn update(&self, change: impl FnOnce(&mut AppServerStatus)) {
+        if self.status.read().incarnation <= self.incarnation {
+            self.status.change(change);
+        }
+    }
+
     /// Starts the process on another thread: a file system may hang.
     fn spawn_child(&mut self, ctx: &mut Context<Self>) {
         let (work, output) = pipe::spawn(&self.config, &self.ledger);
@@ -112,12 +119,12 @@ impl AppServer {
     fn spawned(&mut self, child: Child, ctx: &mut Context<Self>) {
         let pid = child.pid();
         tracing::info!(pid, incarnation = self.incarnation.0, "app-server started");
-        self.status.change(|status| status.pid = Some(pid));
+        self.update(|status| status.pid = Some(pid));
         if self.phase == Phase::Stopping {
             child.stop(self.config.stop);
         }
         self.child = Some(child);
-        self.own_call(OwnCall::Initialize, initialize_params(&self.config.version));
+        self.own_call(OwnCall::Initialize, initialize_params(&self.config.version), ctx);
         self.pump(ctx);
         ctx.run_interval(TICK, |actor, ctx| actor.tick(ctx));
     }
@@ -132,12 +139,14 @@ impl AppServer {
             reason: Some(format!("cannot {why}")),
             stderr: Vec::new(),
         };
-        self.status.change(|status| status.last_exit = Some(view));
+        self.update(|status| status.last_exit = Some(view));
         self.guard.will_end(ExitKind::Failed, format!("cannot {why}"));
-        ctx.stop();
+        self.phase = Phase::Gone;
+        // What callers are still to be told goes out before the end.
+        self.pump(ctx);
     }
 
-    fn own_call(&mut self, call: OwnCall, params: Value) {
+    fn own_call(&mut self, call: OwnCall, params: Value, ctx: &mut Context<Self>) {
         let timeout = match call {
             OwnCall::Initialize | OwnCall::Probe => self.config.initialize_timeout,
             OwnCall::Account | OwnCall::Login => ACCOUNT_TIMEOUT,
@@ -145,36 +154,40 @@ impl AppServer {
         if self.calls.add(Caller::Own(call), call.method(), params, timeout, false).is_err() {
             tracing::error!(?call, "too many calls wait");
         }
-        self.write_calls();
+        self.write_calls(ctx);
     }
 
     /// Writes calls while there are places.
-    fn write_calls(&mut self) {
+    fn write_calls(&mut self, ctx: &mut Context<Self>) {
         let Some(child) = &self.child else { return };
         let stdin = child.stdin();
         let now = Instant::now();
-        while let Some(line) = self.calls.next_line(now) {
+        let mut unsent = Vec::new();
+        while let Some((id, line)) = self.calls.next_line(now) {
             if let Err(error) = stdin.write(line) {
-                // The call times out or the child's end is about to be noticed: either way its
-                // owner gets an answer.
                 tracing::warn!(%error, "a call could not be written");
-                break;
+                let failure = match error {
+                    StdinError::Full | StdinError::TooLarge { .. } => CallFailure::Overloaded,
+                    StdinError::Closed => CallFailure::Unavailable,
+                };
+                unsent.push(self.calls.failed(id, failure));
             }
         }
         let in_flight = self.calls.in_flight();
         if self.status.read().in_flight != in_flight {
-            self.status.change(|status| status.in_flight = in_flight);
+            self.update(|status| status.in_flight = in_flight);
         }
+        self.settle_all(unsent, ctx);
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let settled = self.calls.expired(Instant::now());
         self.settle_all(settled, ctx);
-        self.write_calls();
+        self.write_calls(ctx);
         if let Some(child) = &self.child {
             let stderr = child.stderr_tail();
             if self.status.read().stderr != stderr {
-                self.status.change(|status| status.stderr = stderr);
+                self.update(|status| status.stderr = stderr);
             }
         }
     }
@@ -207,21 +220,21 @@ impl AppServer {
                 {
                     tracing::warn!(%error, "`initialized` could not be written");
                 }
-                self.own_call(OwnCall::Probe, json!({}));
-                self.own_call(OwnCall::Account, json!({}));
+                self.own_call(OwnCall::Probe, json!({}), ctx);
+                self.own_call(OwnCall::Account, json!({}), ctx);
             }
             Step::LogIn => {
                 tracing::info!("the app-server has no account; signing in with OPENAI_API_KEY");
                 let key = self.config.api_key.clone().unwrap_or_default();
-                self.own_call(OwnCall::Login, json!({ "type": "apiKey", "apiKey": key }));
+                self.own_call(OwnCall::Login, json!({ "type": "apiKey", "apiKey": key }), ctx);
             }
-            Step::ReadAccount => self.own_call(OwnCall::Account, json!({})),
+            Step::ReadAccount => self.own_call(OwnCall::Account, json!({}), ctx),
             Step::Ready => self.ready(ctx),
             Step::Unusable(why) => self.kill(why),
             Step::Wait => {}
         }
         let account = self.boot.account.clone();
-        self.status.change(|status| status.account = account);
+        self.update(|status| status.account = account);
     }
 
     fn ready(&mut self, ctx: &mut Context<Self>) {
@@ -243,10 +256,7 @@ impl AppServer {
             self.phase = Phase::Ready;
         }
         let published = Arc::clone(&profile);
-        self.status.change(|status| {
-            status.initialized = true;
-            status.profile = published;
-        });
+        self.update(|status| status.profile = published);
         let up = RuntimeUp { incarnation: self.incarnation, profile };
         self.outbox.push_back(RuntimeEvent::Up(up));
         self.pump(ctx);
@@ -285,7 +295,12 @@ impl AppServer {
             ctx.spawn(work.into_actor(self).map(|taken, actor, ctx| {
                 actor.sending = false;
                 if taken {
-                    actor.outbox.pop_front();
+                    let told = actor.outbox.pop_front();
+                    // Whoever reads that it is ready may create a session at once, which fails
+                    // while the registry does not know it.
+                    if matches!(told, Some(RuntimeEvent::Up(_))) && actor.phase == Phase::Ready {
+                        actor.update(|status| status.initialized = true);
+                    }
                 }
                 actor.pump(ctx);
             }));
@@ -322,9 +337,9 @@ impl AppServer {
             self.own_answer(call, &outcome, ctx);
         }
         if classified.account_changed && self.phase == Phase::Ready {
-            self.own_call(OwnCall::Account, json!({}));
+            self.own_call(OwnCall::Account, json!({}), ctx);
         }
-        self.write_calls();
+        self.write_calls(ctx);
     }
 
     fn ended(&mut self, exit: ChildExit, ctx: &mut Context<Self>) {
@@ -340,7 +355,7 @@ impl AppServer {
             let stderr: Vec<&String> = view.stderr.iter().rev().take(5).rev().collect();
             tracing::error!(why, incarnation = self.incarnation.0, ?stderr, "app-server is gone");
         }
-        self.status.change(|status| {
+        self.update(|status| {
             status.last_exit = Some(view);
             status.pid = None;
             status.initialized = false;
@@ -376,7 +391,7 @@ impl Actor for AppServer {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let incarnation = self.incarnation;
-        self.status.change(|status| {
+        self.update(|status| {
             status.incarnation = incarnation;
             status.pid = None;
             status.initialized = false;
@@ -409,7 +424,7 @@ impl Handler<Call> for AppServer {
             let failed = Settled::Owner(owner, Err(CallFailure::Overloaded));
             self.settle_all(vec![failed], ctx);
         }
-        self.write_calls();
+        self.write_calls(ctx);
     }
 }
 
@@ -429,7 +444,7 @@ impl Handler<Respond> for AppServer {
         };
         let line = line.map_err(|_| CallFailure::Unavailable)?;
         child.stdin().write(line).map_err(|error| match error {
-            cm_process::StdinError::Full => CallFailure::Overloaded,
+            StdinError::Full => CallFailure::Overloaded,
             _ => CallFailure::Unavailable,
         })
     }

@@ -111,8 +111,8 @@ impl CallTable {
         }
     }
 
-    /// The next line to write, while there are places.
-    pub(super) fn next_line(&mut self, now: Instant) -> Option<Vec<u8>> {
+    /// The next line to write and its call's number, while there are places.
+    pub(super) fn next_line(&mut self, now: Instant) -> Option<(i64, Vec<u8>)> {
         while let Some(index) = self.retries.iter().position(|(due, _)| *due <= now) {
             let (_, pending) = self.retries.swap_remove(index);
             self.queue(pending);
@@ -133,7 +133,14 @@ impl CallTable {
         // A `Value` always encodes; an empty line would be skipped by the child.
         let line = encode_request(&RpcId::Number(id), pending.method, params).unwrap_or_default();
         self.in_flight.insert(id, pending);
-        Some(line)
+        Some((id, line))
+    }
+
+    /// Settles a call that could not be written.
+    pub(super) fn failed(&mut self, id: i64, failure: CallFailure) -> Settled {
+        let Some(pending) = self.in_flight.remove(&id) else { return Settled::Unknown };
+        self.background -= usize::from(pending.background);
+        settle(pending, Err(failure))
     }
 
     /// Settles the call that an answer belongs to.

@@ -1,6 +1,8 @@
 //! The journal's actor.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,7 +17,7 @@ use tokio::sync::oneshot;
 use super::frame::{Frame, NewSegment, Segment};
 use crate::handle::{CallError, Handle};
 use crate::store::{StoreError, StoreHandle, WriteBatch, keys};
-use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started};
+use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, StateCell};
 
 /// Publications that may wait. Overflow rule: the frames are lost, which is never silent: every
 /// worker is told that there is a gap.
@@ -57,7 +59,7 @@ pub struct Journal {
 struct Worker {
     recipient: Recipient<NewSegment>,
     /// Whether a message for it waits for room in its mailbox; it then asks for what it missed.
-    nudged: Arc<AtomicBool>,
+    nudged: Rc<Cell<bool>>,
     /// Dropped with the journal, which tells the worker to attach to the next one.
     _life: oneshot::Sender<()>,
 }
@@ -167,19 +169,20 @@ impl JournalHandle {
     }
 }
 
-/// The spec of the journal.
+/// The spec of the journal. `state` is kept current with its supervision.
 pub fn journal_spec(
     handle: JournalHandle,
     store: StoreHandle,
     policy: Policy,
     config: JournalConfig,
+    state: &StateCell,
 ) -> ChildSpec {
     ChildSpec {
         name: "journal",
         restart: Restart::Permanent,
         policy,
         shutdown: Duration::from_millis(500),
-        watch: None,
+        watch: Some(state.watcher()),
         start: Box::new(move |guard| {
             let journal = Journal {
                 config,
@@ -248,7 +251,7 @@ async fn reserve(store: StoreHandle) -> Result<Reservation, StoreError> {
 
 impl Journal {
     /// Numbers, keeps and announces frames.
-    fn append(&mut self, bodies: &[FrameBody]) {
+    fn append(&mut self, bodies: &[FrameBody], ctx: &mut Context<Self>) {
         let Some(epoch) = self.epoch.clone() else {
             return;
         };
@@ -268,29 +271,39 @@ impl Journal {
                 self.ring_bytes -= oldest.bytes;
             }
         }
-        self.announce(&segment);
+        self.announce(&segment, ctx);
     }
 
-    fn announce(&mut self, segment: &Arc<Segment>) {
+    /// Tells every worker of a segment.
+    fn announce(&mut self, segment: &Arc<Segment>, ctx: &mut Context<Self>) {
+        let mut behind = Vec::new();
         self.workers.retain(|worker| {
-            match worker.recipient.try_send(NewSegment(Arc::clone(segment))) {
+            let told = worker.recipient.try_send(NewSegment(Arc::clone(segment)));
+            match told {
                 Ok(()) => true,
                 Err(SendError::Closed(_)) => false,
                 Err(SendError::Full(message)) => {
-                    // The worker notices by the number that it missed something, and asks. One
-                    // message that waits for room is enough for that.
-                    if !worker.nudged.swap(true, Ordering::AcqRel) {
-                        let request = worker.recipient.send(message);
-                        let nudged = Arc::clone(&worker.nudged);
-                        actix::spawn(async move {
-                            request.await.ok();
-                            nudged.store(false, Ordering::Release);
-                        });
+                    // One message that waits for room is enough: what was skipped meanwhile the
+                    // worker notices by the number of the newest segment, which follows it.
+                    if !worker.nudged.replace(true) {
+                        behind.push((worker.recipient.send(message), Rc::clone(&worker.nudged)));
                     }
                     true
                 }
             }
         });
+        for (request, nudged) in behind {
+            let nudge = async move {
+                // A worker that is gone is forgotten at the next announcement.
+                request.await.ok();
+                nudged.set(false);
+            };
+            ctx.spawn(nudge.into_actor(self).map(|(), journal, ctx| {
+                if let Some(newest) = journal.ring.back().cloned() {
+                    journal.announce(&newest, ctx);
+                }
+            }));
+        }
     }
 
     fn reserve_ahead(&mut self, ctx: &mut Context<Self>) {
@@ -354,7 +367,7 @@ impl Handler<Publish> for Journal {
             ctx.wait(work.map(move |result, journal, ctx| {
                 Self::reserved(result, journal, ctx);
                 if journal.last.0.saturating_add(wanted) <= journal.reserved.0 {
-                    journal.append(&bodies);
+                    journal.append(&bodies, ctx);
                 } else {
                     journal.lost.store(true, Ordering::Release);
                     tracing::error!(count = bodies.len(), "frames lost: no numbers left");
@@ -362,7 +375,7 @@ impl Handler<Publish> for Journal {
             }));
             return;
         }
-        self.append(&bodies);
+        self.append(&bodies, ctx);
         self.reserve_ahead(ctx);
     }
 }
@@ -375,7 +388,7 @@ impl Handler<Attach> for Journal {
             return MessageResult(None);
         };
         let (held, life) = oneshot::channel();
-        self.workers.push(Worker { recipient, nudged: Arc::default(), _life: held });
+        self.workers.push(Worker { recipient, nudged: Rc::default(), _life: held });
         let head = Head { epoch, seq: self.last };
         MessageResult(Some(Attached { head, life, ring: self.ring.iter().cloned().collect() }))
     }

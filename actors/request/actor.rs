@@ -143,8 +143,15 @@ impl Request {
     }
 }
 
+/// Decisions that may wait. Overflow rule: the decision is refused with `overloaded`.
+const MAILBOX: usize = 256;
+
 impl Actor for Request {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
 }
 
 impl Handler<Decide> for Request {

@@ -46,13 +46,14 @@ pub fn store_spec(
             let (sender, receiver) = mpsc::channel(QUEUE);
             let (told, ended) = oneshot::channel();
             let opener = std::sync::Arc::clone(&shared);
+            let for_thread = handle.clone();
             let spawned = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
                 let opened = match opener.lock() {
                     Ok(mut opener) => opener(),
                     Err(poisoned) => poisoned.into_inner()(),
                 };
                 let why = match opened {
-                    Ok(store) => run(store, receiver),
+                    Ok(store) => run(store, receiver, &for_thread),
                     Err(error) => error.to_string(),
                 };
                 // The actor may be gone already.
@@ -114,7 +115,7 @@ impl Handler<Stop> for StoreActor {
 }
 
 /// The store's thread. Answers why it ended; empty when it was asked to.
-fn run(mut store: Box<dyn Store>, mut queue: mpsc::Receiver<Job>) -> String {
+fn run(mut store: Box<dyn Store>, mut queue: mpsc::Receiver<Job>, handle: &StoreHandle) -> String {
     let mut batches: Vec<WriteBatch> = Vec::new();
     let mut waiting: Vec<oneshot::Sender<Result<(), StoreError>>> = Vec::new();
     let mut carried: Option<Job> = None;
@@ -147,6 +148,7 @@ fn run(mut store: Box<dyn Store>, mut queue: mpsc::Receiver<Job>) -> String {
                     }
                 }
                 let result = store.commit(&batches);
+                handle.wrote(result.is_ok());
                 if let Err(error) = &result {
                     tracing::error!(%error, batches = batches.len(), "a group of writes failed");
                 }

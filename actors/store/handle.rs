@@ -1,6 +1,7 @@
 //! How actors reach the store's thread.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -35,6 +36,8 @@ pub(super) enum Job {
 #[derive(Clone, Default)]
 pub struct StoreHandle {
     queue: Arc<ArcSwapOption<mpsc::Sender<Job>>>,
+    /// Whether the last write failed.
+    failing: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for StoreHandle {
@@ -70,6 +73,16 @@ impl StoreHandle {
 
     pub(super) fn clear(&self) {
         self.queue.store(None);
+    }
+
+    /// Notes how the last write went.
+    pub(super) fn wrote(&self, well: bool) {
+        self.failing.store(!well, Ordering::Relaxed);
+    }
+
+    /// Tells, at any later moment, whether the last write failed: the disk is full, or broken.
+    pub fn failing(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.failing)
     }
 
     /// Jobs that wait now.

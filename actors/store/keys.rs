@@ -9,8 +9,6 @@ use cm_core::ids::{RequestId, ThreadId};
 pub const EPOCH: &[u8] = b"m\0epoch";
 /// Highest sequence number that is reserved, eight bytes big-endian.
 pub const SEQ_RESERVED: &[u8] = b"m\0seq";
-/// Version of the format of keys and records.
-pub const FORMAT: &[u8] = b"m\0format";
 
 /// A thread's record.
 pub fn thread(id: &ThreadId) -> Vec<u8> {

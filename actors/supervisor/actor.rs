@@ -183,6 +183,8 @@ impl Supervisor {
             return;
         }
         if was_stopping && child.restart_at_once {
+            child.history.restarted();
+            self.stop_rest(index, ctx);
             self.start_in_order(ctx);
             return;
         }
@@ -208,11 +210,21 @@ impl Supervisor {
                 self.arm(index, incarnation, probe_after, ctx);
             }
         }
-        if self.strategy == Strategy::RestForOne && decision != Decision::Done {
-            for later in (index + 1..self.children.len()).rev() {
-                if let Some(child) = self.children.get_mut(later) {
-                    child.restart_at_once = true;
-                }
+        if decision != Decision::Done {
+            self.stop_rest(index, ctx);
+        }
+    }
+
+    /// Under rest-for-one: stops what was started behind a child that ended, to be started again
+    /// behind its next life.
+    fn stop_rest(&mut self, index: usize, ctx: &mut Context<Self>) {
+        if self.strategy != Strategy::RestForOne {
+            return;
+        }
+        for later in (index + 1..self.children.len()).rev() {
+            let Some(child) = self.children.get_mut(later) else { continue };
+            child.restart_at_once = true;
+            if child.state == State::Running {
                 self.stop_child(later, ctx);
             }
         }

@@ -1,5 +1,6 @@
 //! A child's state between two decisions.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -75,7 +76,9 @@ impl Child {
     pub(super) fn start(&mut self, guard: ExitGuard, now: Duration) {
         self.restart_at_once = false;
         self.history.started(now);
-        self.started = Some((self.spec.start)(guard));
+        let start = AssertUnwindSafe(|| (self.spec.start)(guard));
+        // The guard of a factory that panicked reports it like the end of any other life.
+        self.started = Some(catch_unwind(start).unwrap_or_else(|_| Started::nothing()));
         self.set(State::Running);
     }
 

@@ -30,6 +30,15 @@ pub struct Started {
 }
 
 impl Started {
+    /// What stands for an incarnation whose factory panicked.
+    pub(super) fn nothing() -> Self {
+        Self {
+            stop: Box::new(|| {}),
+            observe: Box::new(|| Box::pin(async { None })),
+            clear: Box::new(|| {}),
+        }
+    }
+
     /// An incarnation that ends when it is told, and shows itself when it is asked.
     ///
     /// `clear` empties the handle through which callers reach it.

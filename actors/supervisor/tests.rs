@@ -188,6 +188,37 @@ fn rest_for_one_restarts_what_stands_behind() {
 }
 
 #[test]
+fn a_restart_by_hand_takes_what_stands_behind_along() {
+    on_system(async {
+        let mut bench = Bench::new();
+        let specs = ["one", "two"].map(|name| bench.child(name, quick()).0);
+        let supervisor = Supervisor::start_tree("test", Strategy::RestForOne, specs.into());
+        bench.expect(&[("one", 1), ("two", 1)]).await;
+        supervisor.restart("one").await.unwrap();
+        bench.expect(&[("one", 2), ("two", 2)]).await;
+        assert_eq!(supervisor.tree().await.unwrap().children[0].restarts, 1);
+    });
+}
+
+#[test]
+fn a_factory_that_panics_is_tried_again() {
+    on_system(async {
+        let mut bench = Bench::new();
+        let (mut spec, _handle) = bench.child("one", quick());
+        let mut first = true;
+        let mut start = spec.start;
+        spec.start = Box::new(move |guard| {
+            assert!(!std::mem::take(&mut first), "as the test asked");
+            start(guard)
+        });
+        let supervisor = Supervisor::start_tree("test", Strategy::OneForOne, vec![spec]);
+        bench.expect(&[("one", 2)]).await;
+        let tree = supervisor.tree().await.unwrap();
+        assert_eq!(tree.children[0].last_exit.as_deref(), Some("panicked"));
+    });
+}
+
+#[test]
 fn one_for_one_leaves_the_others_alone() {
     on_system(async {
         let mut bench = Bench::new();

@@ -1,7 +1,8 @@
 //! The actor of one thread: its state, and how changes become durable and visible.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::prelude::*;
 use cm_core::error::{ErrorCode, Failure};
@@ -9,7 +10,7 @@ use cm_core::event::{Audience, Durability, FrameBody};
 use cm_core::ids::{Incarnation, RequestId, ThreadId};
 use cm_core::request::{ExpiryReason, RequestRecord};
 use cm_core::thread::{ThreadRecord, ThreadState, Writes};
-use cm_core::wire::SessionSummary;
+use cm_core::wire::{MessageAccepted, SendMessage, SessionSummary};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 use super::calls::Pending;
 use super::config::ThreadConfig;
 use super::frames::{self, EventContext};
-use super::messages::{ActivityChanged, RequestChanged};
+use super::messages::{ActivityChanged, Deleted, Reply, RequestChanged};
 use super::registry::ThreadRegistry;
 use super::view;
 use crate::app_server::{AppServerHandle, Call, CallFailure, Owner, RuntimeUp};
@@ -45,6 +46,16 @@ pub(super) struct Shared {
     pub(super) registry: Handle<ThreadRegistry>,
     /// Identity of this life of the manager: what was open in another one is over.
     pub(super) boot: Arc<str>,
+    /// Numbers of calls, never used twice: an answer to a call of an earlier life of a thread must
+    /// not settle another one's.
+    pub(super) tokens: Arc<AtomicU64>,
+}
+
+impl Shared {
+    /// A number for a call.
+    pub(super) fn next_token(&self) -> u64 {
+        self.tokens.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// Called when a durable change is on the disk, or could not be put there.
@@ -55,6 +66,17 @@ pub(super) type Done = Box<dyn FnOnce(&mut Thread, &mut Context<Thread>, Result<
 pub(super) struct Durable {
     pub(super) frames: Vec<FrameBody>,
     pub(super) done: Vec<Done>,
+}
+
+/// What became of the child in which a stored thread's turns ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StoredChild {
+    /// It still lives: the thread is being rebuilt.
+    Alive,
+    /// It is gone; this manager saw it.
+    Gone,
+    /// It was the child of a manager that is gone, and went with it.
+    OfAnotherManager,
 }
 
 pub(super) struct LiveRequest {
@@ -73,7 +95,6 @@ pub(super) struct Thread {
     /// The life of the child in which the thread is loaded.
     pub(super) loaded: Option<Incarnation>,
     pub(super) pending: HashMap<u64, Pending>,
-    next_token: u64,
     /// Changes that are not queued for the store yet.
     pub(super) writes: WriteBatch,
     /// Frames that are not published yet.
@@ -83,8 +104,12 @@ pub(super) struct Thread {
     marked_open: bool,
     /// What the registry was told last.
     activity: &'static str,
-    /// Whether the stored thread is another life's and has to be settled first.
-    stale: bool,
+    /// What became of the child in which the stored thread's turns ran.
+    child: StoredChild,
+    /// Messages that wait until it is known whether a turn is about to run that they join.
+    pub(super) waiting: VecDeque<(SendMessage, Reply<MessageAccepted>)>,
+    /// Set when the session was deleted: nothing of it is stored or shown any more.
+    pub(super) deleted: Option<Deleted>,
     /// Told when no turn runs any more, because the manager is about to stop.
     pub(super) parked: Option<oneshot::Sender<()>>,
     /// Requests of this life of the child that are to be taken up again after a panic.
@@ -92,15 +117,15 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    /// A thread as it was stored. `alive` says that the child in which its turns ran still lives:
-    /// it is being rebuilt after a panic.
+    /// A thread as it was stored.
     pub(super) fn rebuild(
         shared: Shared,
         stored: StoredThread,
         runtime: Option<RuntimeUp>,
-        alive: bool,
+        child: StoredChild,
     ) -> Self {
         let marked_open = !stored.running.is_empty() || !stored.pending.is_empty();
+        let alive = child == StoredChild::Alive;
         let loaded = runtime.as_ref().filter(|_| alive).map(|up| up.incarnation);
         let state = ThreadState::new(stored.record, stored.running, stored.open_items);
         Self {
@@ -111,13 +136,14 @@ impl Thread {
             runtime,
             loaded,
             pending: HashMap::new(),
-            next_token: 0,
             writes: WriteBatch::default(),
             frames: Vec::new(),
             durable: None,
             marked_open,
             activity: "idle",
-            stale: !alive,
+            child,
+            waiting: VecDeque::new(),
+            deleted: None,
             parked: None,
             adopted: stored.pending,
         }
@@ -131,7 +157,7 @@ impl Thread {
             open_items: Vec::new(),
             pending: Vec::new(),
         };
-        let mut thread = Self::rebuild(shared, stored, runtime, true);
+        let mut thread = Self::rebuild(shared, stored, runtime, StoredChild::Alive);
         thread.note(Writes { thread: true, ..Writes::default() });
         thread
     }
@@ -200,8 +226,7 @@ impl Thread {
         pending: Pending,
         ctx: &mut Context<Self>,
     ) {
-        let token = self.next_token;
-        self.next_token += 1;
+        let token = self.shared.next_token();
         let owner = Owner::Thread { thread_id: self.id.clone(), token };
         let background = matches!(pending, Pending::CleanTerminals);
         let call = Call { owner, method, params, deadline: None, background };
@@ -310,6 +335,12 @@ impl Thread {
 
     /// Publishes frames and stores changes; a durable change is waited for.
     pub(super) fn flush(&mut self) -> ResponseActFuture<Self, ()> {
+        if self.deleted.is_some() {
+            self.frames.clear();
+            self.writes = WriteBatch::default();
+            self.durable = None;
+            return Box::pin(actix::fut::ready(()));
+        }
         self.mark_open();
         if self.state.running().is_empty()
             && let Some(parked) = self.parked.take()
@@ -386,9 +417,16 @@ impl Actor for Thread {
         for record in std::mem::take(&mut self.adopted) {
             self.start_request(record, ctx);
         }
-        if self.stale {
-            let why = "The manager was restarted while this turn ran.";
-            self.settle_down(why, ExpiryReason::ManagerRestarted);
+        match self.child {
+            StoredChild::Alive => {}
+            StoredChild::Gone => {
+                let why = "The Codex process that ran this turn is gone.";
+                self.settle_down(why, ExpiryReason::RuntimeDown);
+            }
+            StoredChild::OfAnotherManager => {
+                let why = "The manager was restarted while this turn ran.";
+                self.settle_down(why, ExpiryReason::ManagerRestarted);
+            }
         }
         let flush = self.flush();
         ctx.wait(flush);

@@ -2,7 +2,7 @@
 
 use cm_core::controls::Controls;
 use cm_core::wire::{MessageAccepted, SendMessage, SessionCreated, SessionSummary};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::error::SessionError;
@@ -52,6 +52,11 @@ pub(super) enum AfterResume {
 }
 
 impl AfterResume {
+    /// Whether a message waits for it.
+    pub(super) fn is_send(&self) -> bool {
+        matches!(self, Self::Send { .. })
+    }
+
     /// Answers with an error.
     pub(super) fn refuse(self, error: SessionError) {
         match self {
@@ -87,6 +92,24 @@ pub(super) fn steer_failure(error: String) -> SteerFailure {
         "failed"
     };
     SteerFailure { status, error }
+}
+
+/// Tools as the version takes them: from 0.155 on each entry carries its type.
+pub(super) fn tool_specs(
+    tools: &[cm_core::wire::DynamicTool],
+    version: Option<cm_core::compat::Version>,
+) -> Value {
+    let tagged = version.is_some_and(|v| v >= cm_core::compat::Version::new(0, 155, 0));
+    tools
+        .iter()
+        .map(|tool| {
+            let mut spec = json!(tool);
+            if tagged {
+                spec["type"] = json!("function");
+            }
+            spec
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -6,25 +6,33 @@ use actix::prelude::*;
 use cm_core::controls::Controls;
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::thread::Writes;
-use cm_core::wire::{MessageAccepted, SendMessage};
+use cm_core::wire::{DynamicTool, MessageAccepted, SendMessage};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::actor::Thread;
-use super::calls::{AfterResume, Pending, answer, steer_failure};
+use super::calls::{AfterResume, Pending, answer, steer_failure, tool_specs};
 use super::config::Cage;
 use super::error::SessionError;
 use super::messages::{Command, Reply, SteerFailure};
 use crate::app_server::CallFailure;
 use crate::clock;
 
+/// Messages that may wait until it is known whether a turn runs. Overflow rule: the message is
+/// refused with `overloaded`.
+const MAX_WAITING: usize = 64;
+
 impl Handler<Command> for Thread {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, command: Command, ctx: &mut Self::Context) -> Self::Result {
+        if let Some(deleted) = &self.deleted {
+            command.refuse(SessionError::Deleted(deleted.clone()));
+            return AtomicResponse::new(self.flush());
+        }
         match command {
-            Command::Created { result, warnings, reply } => {
-                self.created(result, warnings, reply, ctx)
+            Command::Created { record, result, warnings, reply } => {
+                self.created(*record, result, warnings, reply, ctx)
             }
             Command::Detail(reply) => self.detail(reply, ctx),
             Command::Send { body, reply } => self.send(body, reply, ctx),
@@ -34,11 +42,13 @@ impl Handler<Command> for Thread {
             Command::Archive(reply) => self.archive(reply, ctx),
             Command::Unarchive(reply) => self.unarchive(reply, ctx),
             Command::Resume { dynamic_tools, reply } => {
-                self.resume_asked(dynamic_tools, reply, ctx)
+                self.resume_asked(dynamic_tools.as_deref(), reply, ctx)
             }
             Command::Delete(reply) => self.delete(reply, ctx),
             Command::Requests { family, all, reply } => self.list_requests(family, all, reply, ctx),
-            Command::Decide { record, input, by, reply } => self.decide(*record, input, by, reply),
+            Command::Decide { record, input, by, reply } => {
+                self.decide(*record, input, by, reply, ctx)
+            }
             Command::Park(parked) => self.park(parked, ctx),
         }
         AtomicResponse::new(self.flush())
@@ -63,6 +73,13 @@ impl Thread {
         if self.runtime.is_none() {
             return answer(reply, Err(Self::no_runtime().into()));
         }
+        if self.is_starting() {
+            if self.waiting.len() >= MAX_WAITING {
+                let message = "Too many messages wait for the session's turn; try again shortly.";
+                return answer(reply, Err(SessionError::failed(ErrorCode::Overloaded, message)));
+            }
+            return self.waiting.push_back((body, reply));
+        }
         // Starting a turn while one runs means different things to different versions: some join
         // it, some name a turn that never ends. Joining is asked for by its own name.
         if let Some(turn) = self.state.active_turn() {
@@ -72,11 +89,46 @@ impl Thread {
             self.call("turn/steer", params, pending, ctx);
             return;
         }
-        if self.is_loaded() {
+        let new_tools = self.take_tools(body.dynamic_tools.as_deref());
+        if self.is_loaded() && !new_tools {
             self.start_turn(body, controls, warnings, reply, ctx);
         } else {
-            self.resume(controls, None, AfterResume::Send { body, warnings, reply }, ctx);
+            self.resume(controls, AfterResume::Send { body, warnings, reply }, ctx);
         }
+    }
+
+    /// Whether it is not known yet if a turn is about to run. A second one must not be started
+    /// meanwhile: some versions then name a turn that never ends.
+    fn is_starting(&self) -> bool {
+        self.pending.values().any(|pending| {
+            matches!(
+                pending,
+                Pending::TurnStart { .. } | Pending::Resume { then: AfterResume::Send { .. }, .. }
+            )
+        })
+    }
+
+    /// Sends what waited until it was known whether a turn runs.
+    fn send_waiting(&mut self, ctx: &mut Context<Self>) {
+        if self.is_starting() {
+            return;
+        }
+        for (body, reply) in std::mem::take(&mut self.waiting) {
+            self.send(body, reply, ctx);
+        }
+    }
+
+    /// Takes over the tools that a client offers from now on; answers whether they are others.
+    pub(super) fn take_tools(&mut self, tools: Option<&[DynamicTool]>) -> bool {
+        let Some(tools) = tools else { return false };
+        let version = self.runtime.as_ref().and_then(|up| up.profile.version);
+        let tools = Some(tool_specs(tools, version));
+        let news = self.state.record.dynamic_tools != tools;
+        if news {
+            self.state.record.dynamic_tools = tools;
+            self.note(Writes { thread: true, ..Writes::default() });
+        }
+        news
     }
 
     /// Whether a turn with these controls may run here; answers what is worth knowing.
@@ -176,6 +228,16 @@ impl Thread {
         outcome: Result<Value, CallFailure>,
         ctx: &mut Context<Self>,
     ) {
+        self.settle(pending, outcome, ctx);
+        self.send_waiting(ctx);
+    }
+
+    fn settle(
+        &mut self,
+        pending: Pending,
+        outcome: Result<Value, CallFailure>,
+        ctx: &mut Context<Self>,
+    ) {
         match pending {
             Pending::TurnStart { controls, warnings, reply } => match outcome {
                 Ok(result) => self.turn_started(&result, controls, warnings, reply),
@@ -189,7 +251,7 @@ impl Thread {
                 }
                 // The turn ended before the message reached it: then it starts the next one.
                 Err(CallFailure::Rpc(_)) if self.state.active_turn().is_none() => {
-                    self.start_turn(body, controls, warnings, reply, ctx);
+                    self.send(body, reply, ctx);
                 }
                 Err(error) => answer(reply, Err(error.failure("turn/steer").into())),
             },

@@ -1,7 +1,6 @@
 //! What threads need to know of the configuration.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cm_core::controls::{Controls, SandboxMode};
 
@@ -14,8 +13,6 @@ pub struct ThreadConfig {
     pub default_cwd: PathBuf,
     /// What a writable workspace must not contain.
     pub cage: Cage,
-    /// How long a caller of a session waits at the most, the child's answer included.
-    pub deadline: Duration,
 }
 
 /// The manager's own state, which no agent may write.

@@ -6,10 +6,9 @@ use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::{RequestId, ThreadId};
 use cm_core::request::{RequestFamily, RequestRecord};
 use cm_core::wire::{
-    CreateSession, MessageAccepted, SendMessage, SessionCreated, SessionDetail, SessionList,
-    SessionSummary,
+    CreateSession, DynamicTool, MessageAccepted, SendMessage, SessionCreated, SessionDetail,
+    SessionList, SessionSummary,
 };
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::error::SessionError;
@@ -174,7 +173,7 @@ impl ThreadsHandle {
     pub async fn resume(
         &self,
         id: &ThreadId,
-        dynamic_tools: Option<Value>,
+        dynamic_tools: Option<Vec<DynamicTool>>,
     ) -> Answer<SessionCreated> {
         self.command(id, |reply| Command::Resume { dynamic_tools, reply }).await
     }

@@ -75,6 +75,9 @@ impl Thread {
     }
 
     fn take(&mut self, batch: &Batch, item: &Inbound, ctx: &mut Context<Self>) {
+        if self.deleted.is_some() {
+            return;
+        }
         match &item.kind {
             #[cfg(test)]
             InboundKind::Notification { method, .. } if method == "test/panic" => {
@@ -293,45 +296,6 @@ impl Thread {
             "details": record.params,
         });
         self.event("request_declined", false, &payload);
-    }
-
-    /// A request changed, and the change is on the disk.
-    pub(super) fn request_changed(&mut self, record: RequestRecord) {
-        let was_pending =
-            self.requests.get(&record.id).is_some_and(|live| live.record.status() == "pending");
-        let status = record.status();
-        if was_pending && status != "pending" {
-            let family = record.kind.family();
-            let decision = record.decision().filter(|_| status == "resolved");
-            let mut payload = json!({ "status": status });
-            let id_name =
-                if family == RequestFamily::Approval { "approvalId" } else { "requestId" };
-            payload[id_name] = json!(record.id);
-            match (family, decision) {
-                (RequestFamily::ToolCall, decision) => {
-                    let success = decision.is_some_and(|d| d.success.unwrap_or(true));
-                    payload["success"] = json!(success);
-                }
-                (_, Some(decision)) => {
-                    payload["decision"] = json!(decision.label);
-                    if let Some(scope) = &decision.scope {
-                        payload["scope"] = json!(scope);
-                    }
-                }
-                (_, None) => {}
-            }
-            let kind = match family {
-                RequestFamily::Approval => "approval_resolved",
-                RequestFamily::ToolInput => "tool_user_input_resolved",
-                RequestFamily::ToolCall => "tool_call_resolved",
-            };
-            self.event(kind, false, &payload);
-        }
-        if record.is_closed() {
-            self.requests.remove(&record.id);
-        } else if let Some(live) = self.requests.get_mut(&record.id) {
-            live.record = record;
-        }
     }
 }
 

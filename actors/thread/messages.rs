@@ -5,9 +5,10 @@ use std::sync::Arc;
 use actix::prelude::*;
 use cm_core::ids::{RequestId, ThreadId};
 use cm_core::request::{RequestFamily, RequestRecord};
+use cm_core::thread::ThreadRecord;
 use cm_core::wire::{
-    ApprovalDecision, ApprovalScope, CreateSession, MessageAccepted, SendMessage, SessionCreated,
-    SessionDetail, SessionList, SessionSummary,
+    ApprovalDecision, ApprovalScope, CreateSession, DynamicTool, MessageAccepted, SendMessage,
+    SessionCreated, SessionDetail, SessionList, SessionSummary,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -127,8 +128,10 @@ pub(crate) struct ParkAll;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) enum Command {
-    /// The child answered `thread/start`: store the thread, then answer.
+    /// The child answered `thread/start`: take over what the session was asked for, store it,
+    /// then answer.
     Created {
+        record: Box<ThreadRecord>,
         result: Value,
         warnings: Vec<String>,
         reply: Reply<SessionCreated>,
@@ -154,7 +157,7 @@ pub(super) enum Command {
     Archive(Reply<()>),
     Unarchive(Reply<SessionCreated>),
     Resume {
-        dynamic_tools: Option<Value>,
+        dynamic_tools: Option<Vec<DynamicTool>>,
         reply: Reply<SessionCreated>,
     },
     Delete(Reply<Deleted>),

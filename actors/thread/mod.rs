@@ -16,6 +16,7 @@ mod messages;
 mod registry;
 mod registry_create;
 mod registry_events;
+mod requests;
 mod sessions;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use cm_core::thread::ThreadRecord;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::actor::{Shared, Thread};
+use super::actor::{Shared, StoredChild, Thread};
 use super::config::ThreadConfig;
 use super::error::SessionError;
 use super::messages::{
@@ -27,7 +27,7 @@ use crate::store::{
     Scan, Store, StoreError, StoreHandle, StoredThread, keys, read_request, read_thread,
     scan_threads,
 };
-use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started};
+use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, StateCell};
 
 /// Messages that may wait. Overflow rule: commands are refused with `overloaded`; batches of the
 /// child are offered again.
@@ -55,16 +55,17 @@ pub struct ThreadRegistry {
     pub(super) threads: HashMap<ThreadId, Entry>,
     /// The child, while it is up.
     pub(super) runtime: Option<RuntimeUp>,
+    /// The newest life of the child that was heard of: what an older one still says is over.
+    pub(super) newest: Incarnation,
     /// `thread/start` calls that wait.
     pub(super) creating: HashMap<u64, PendingCreate>,
-    pub(super) next_token: u64,
     /// Sessions deleted in this life of the manager.
-    tombstones: HashMap<ThreadId, Deleted>,
+    pub(super) tombstones: HashMap<ThreadId, Deleted>,
     /// Panics of threads since the start.
     pub(super) panics: u64,
 }
 
-/// The spec of the registry.
+/// The spec of the registry. `state` is kept current with its supervision.
 pub fn registry_spec(
     handle: Handle<ThreadRegistry>,
     policy: Policy,
@@ -72,6 +73,7 @@ pub fn registry_spec(
     store: StoreHandle,
     journal: JournalHandle,
     app_server: AppServerHandle,
+    state: &StateCell,
 ) -> ChildSpec {
     let shared = Shared {
         config: Arc::new(config),
@@ -80,21 +82,22 @@ pub fn registry_spec(
         app_server,
         registry: handle.clone(),
         boot: uuid::Uuid::new_v4().to_string().into(),
+        tokens: Arc::default(),
     };
     ChildSpec {
         name: "threads",
         restart: Restart::Permanent,
         policy,
         shutdown: Duration::from_millis(500),
-        watch: None,
+        watch: Some(state.watcher()),
         start: Box::new(move |guard| {
             let registry = ThreadRegistry {
                 shared: shared.clone(),
                 _guard: guard,
                 threads: HashMap::new(),
                 runtime: None,
+                newest: Incarnation::default(),
                 creating: HashMap::new(),
-                next_token: 0,
                 tombstones: HashMap::new(),
                 panics: 0,
             };
@@ -112,8 +115,10 @@ pub fn registry_spec(
 /// What the store says of a thread that is not alive.
 pub(super) struct Loaded {
     pub(super) stored: Option<StoredThread>,
-    /// Whether the child in which its turns ran still lives.
-    pub(super) alive: bool,
+    /// What became of the child in which its turns ran.
+    pub(super) child: StoredChild,
+    /// Whether it was deleted.
+    pub(super) deleted: bool,
 }
 
 /// Reads a thread and whether what is open in it belongs to this life of manager and child.
@@ -128,8 +133,13 @@ pub(super) fn load(
         mark.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null);
     let same_boot = mark.get("boot").and_then(Value::as_str) == Some(boot);
     let same_child = mark.get("incarnation").and_then(Value::as_u64) == incarnation.map(|i| i.0);
-    let alive = same_boot && same_child && incarnation.is_some();
-    Ok(Loaded { stored: read_thread(store, id)?, alive })
+    let child = match (same_boot, same_child && incarnation.is_some()) {
+        (true, true) => StoredChild::Alive,
+        (true, false) => StoredChild::Gone,
+        (false, _) => StoredChild::OfAnotherManager,
+    };
+    let deleted = store.get(&keys::tombstone(id))?.is_some();
+    Ok(Loaded { stored: read_thread(store, id)?, child, deleted })
 }
 
 impl ThreadRegistry {
@@ -143,9 +153,13 @@ impl ThreadRegistry {
     }
 
     /// Starts the actor of a thread as it was stored.
-    pub(super) fn start_stored(&mut self, stored: StoredThread, alive: bool) -> Addr<Thread> {
+    pub(super) fn start_stored(
+        &mut self,
+        stored: StoredThread,
+        child: StoredChild,
+    ) -> Addr<Thread> {
         let id = stored.record.id.clone();
-        let thread = Thread::rebuild(self.shared.clone(), stored, self.runtime.clone(), alive);
+        let thread = Thread::rebuild(self.shared.clone(), stored, self.runtime.clone(), child);
         self.enter(id, thread)
     }
 
@@ -175,15 +189,16 @@ impl ThreadRegistry {
 
     /// Hands a command to a living thread.
     fn hand_on(address: &Addr<Thread>, command: Command) {
-        if let Err(error) = address.try_send(command) {
-            let refusal = SessionError::failed(
-                cm_core::error::ErrorCode::Overloaded,
-                "The session has more to do than it can queue; try again shortly.",
-            );
-            match error {
-                SendError::Full(command) | SendError::Closed(command) => command.refuse(refusal),
+        let Err(error) = address.try_send(command) else { return };
+        let (command, message) = match error {
+            SendError::Full(command) => {
+                (command, "The session has more to do than it can queue; try again shortly.")
             }
-        }
+            SendError::Closed(command) => {
+                (command, "The session is being rebuilt; try again shortly.")
+            }
+        };
+        command.refuse(SessionError::failed(cm_core::error::ErrorCode::Overloaded, message));
     }
 
     /// Publishes frames that belong to no thread's actor.
@@ -215,7 +230,7 @@ impl ThreadRegistry {
                 for loaded in open {
                     if let Some(stored) = loaded.stored {
                         tracing::info!(thread = %stored.record.id, "settling an unfinished session");
-                        registry.start_stored(stored, loaded.alive);
+                        registry.start_stored(stored, loaded.child);
                     }
                 }
             }
@@ -258,8 +273,8 @@ impl Handler<ToThread> for ThreadRegistry {
                 return Self::hand_on(&address, command);
             }
             match loaded {
-                Ok(Loaded { stored: Some(stored), alive }) => {
-                    let address = registry.start_stored(stored, alive);
+                Ok(Loaded { stored: Some(stored), child, .. }) => {
+                    let address = registry.start_stored(stored, child);
                     Self::hand_on(&address, command);
                 }
                 Ok(Loaded { stored: None, .. }) => {
@@ -308,9 +323,7 @@ impl Handler<List> for ThreadRegistry {
         Box::pin(work.into_actor(self).map(move |records, registry, _| {
             let page = records.map_err(SessionError::from).and_then(|mut records| {
                 records.retain(|record| record.archived == query.archived);
-                records.sort_by(|a, b| {
-                    (b.updated_at, b.created_at, &b.id).cmp(&(a.updated_at, a.created_at, &a.id))
-                });
+                records.sort_by(|a, b| view::list_key(b).cmp(&view::list_key(a)));
                 view::page(&records, &query, |id| {
                     registry.threads.get(id).map_or("idle", |entry| entry.activity)
                 })

@@ -10,7 +10,7 @@ use cm_core::thread::{THREAD_RECORD_VERSION, ThreadRecord};
 use cm_core::wire::{CreateSession, SessionCreated};
 use serde_json::{Value, json};
 
-use super::calls::answer;
+use super::calls::{answer, tool_specs};
 use super::config::Cage;
 use super::error::SessionError;
 use super::inbound::clone_outcome;
@@ -47,7 +47,8 @@ impl ThreadRegistry {
     ) -> Result<(), (Reply<SessionCreated>, SessionError)> {
         let config = &self.shared.config;
         let controls = config.defaults.patched(&body.patch());
-        let cwd = body.cwd.as_deref().map_or_else(|| config.default_cwd.clone(), |cwd| cwd.into());
+        // A relative folder means the one that the child would take it for.
+        let cwd = config.default_cwd.join(body.cwd.as_deref().unwrap_or_default());
         if let Err(error) = config.cage.check(&cwd, controls.filesystem_sandbox) {
             let failure = Failure::new(ErrorCode::UnsafeWorkspace, error.to_string());
             return Err((reply, failure.into()));
@@ -77,8 +78,7 @@ impl ThreadRegistry {
         if controls.network_access == cm_core::controls::NetworkAccess::Enabled {
             params["config"] = json!({ "sandbox_workspace_write.network_access": true });
         }
-        let token = self.next_token;
-        self.next_token += 1;
+        let token = self.shared.next_token();
         let call = Call {
             owner: Owner::Registry { token },
             method: "thread/start",
@@ -144,9 +144,10 @@ impl ThreadRegistry {
         }
         let address = match self.living(&id) {
             Some(address) => address,
-            None => self.start_fresh(record),
+            None => self.start_fresh(record.clone()),
         };
-        let command = Command::Created { result, warnings, reply };
+        let record = Box::new(record);
+        let command = Command::Created { record, result, warnings, reply };
         if let Err(error) = address.try_send(command) {
             let (SendError::Full(command) | SendError::Closed(command)) = error;
             command.refuse(SessionError::failed(
@@ -195,22 +196,4 @@ fn check_cwd(cwd: &Path) -> Result<(), Failure> {
         ErrorCode::InvalidRequest,
         format!("The working directory {} is not a folder on this machine.", cwd.display()),
     ))
-}
-
-/// Tools as the version takes them: from 0.155 on each entry carries its type.
-fn tool_specs(
-    tools: &[cm_core::wire::DynamicTool],
-    version: Option<cm_core::compat::Version>,
-) -> Value {
-    let tagged = version.is_some_and(|v| v >= cm_core::compat::Version::new(0, 155, 0));
-    tools
-        .iter()
-        .map(|tool| {
-            let mut spec = json!(tool);
-            if tagged {
-                spec["type"] = json!("function");
-            }
-            spec
-        })
-        .collect()
 }

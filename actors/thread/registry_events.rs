@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use cm_core::event::{Audience, Durability, Signal};
 use cm_core::ids::ThreadId;
+use cm_core::rpc::{RpcError, code};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -24,7 +25,8 @@ impl Handler<RuntimeEvent> for ThreadRegistry {
 
     fn handle(&mut self, event: RuntimeEvent, _: &mut Self::Context) -> Self::Result {
         match event {
-            RuntimeEvent::Up(up) => {
+            RuntimeEvent::Up(up) if up.incarnation >= self.newest => {
+                self.newest = up.incarnation;
                 self.runtime = Some(up.clone());
                 let version = up.profile.version.map(|version| version.to_string());
                 let incarnation = up.incarnation;
@@ -33,7 +35,8 @@ impl Handler<RuntimeEvent> for ThreadRegistry {
                 self.announce_runtime(&payload);
                 self.tell_all(&RuntimeChanged::Up(up))
             }
-            RuntimeEvent::Down(down) => {
+            RuntimeEvent::Down(down) if down.incarnation >= self.newest => {
+                self.newest = down.incarnation;
                 self.runtime = None;
                 self.fail_creating();
                 let incarnation = down.incarnation;
@@ -42,7 +45,15 @@ impl Handler<RuntimeEvent> for ThreadRegistry {
                 self.announce_runtime(&payload);
                 self.tell_all(&RuntimeChanged::Down(down))
             }
-            RuntimeEvent::Batch(batch) => self.batch(batch),
+            RuntimeEvent::Batch(batch) if batch.incarnation >= self.newest => {
+                self.newest = batch.incarnation;
+                self.batch(batch)
+            }
+            // A life that was given up on and still ends: what it says concerns nobody any more.
+            RuntimeEvent::Up(_) | RuntimeEvent::Down(_) | RuntimeEvent::Batch(_) => {
+                tracing::warn!("an app-server that was given up on still spoke");
+                Box::pin(actix::fut::ready(()))
+            }
         }
     }
 }
@@ -73,6 +84,9 @@ impl ThreadRegistry {
         for (index, item) in batch.items.iter().enumerate() {
             match (&item.kind, &item.thread_id) {
                 (InboundKind::Answer { token, outcome }, None) => self.created(*token, outcome),
+                (_, Some(thread_id)) if self.tombstones.contains_key(thread_id) => {
+                    self.of_deleted(&batch, item);
+                }
                 (_, Some(thread_id)) => {
                     let place = *places.entry(thread_id.clone()).or_insert_with(|| {
                         shares.push((thread_id.clone(), Vec::new()));
@@ -112,7 +126,9 @@ impl ThreadRegistry {
                             continue;
                         }
                         match loaded.stored {
-                            Some(stored) => registry.start_stored(stored, loaded.alive),
+                            // Deleted before the manager was restarted.
+                            _ if loaded.deleted => continue,
+                            Some(stored) => registry.start_stored(stored, loaded.child),
                             None => {
                                 let record = registry.unknown_record(&id);
                                 registry.start_fresh(record)
@@ -138,7 +154,10 @@ impl ThreadRegistry {
         let mut waits = Vec::new();
         for (id, items) in shares {
             let Some(entry) = self.threads.get_mut(&id) else {
-                self.publish_raw(batch, &items);
+                // Deleted, or unknown while the store cannot be read.
+                for item in items.iter().filter_map(|index| batch.items.get(*index)) {
+                    self.of_deleted(batch, item);
+                }
                 continue;
             };
             entry.unfinished += 1;
@@ -186,7 +205,7 @@ impl ThreadRegistry {
         if let Some(entry) = self.threads.get_mut(id) {
             entry.unfinished = entry.unfinished.saturating_sub(1);
         }
-        if taken {
+        if taken || self.tombstones.contains_key(id) {
             return;
         }
         // The thread panicked over this batch. What it said still reaches subscribers; the next
@@ -197,6 +216,19 @@ impl ThreadRegistry {
             self.threads.remove(id);
         }
         self.publish_raw(batch, items);
+    }
+
+    /// An item of a deleted session: shown to nobody, and a question is refused.
+    fn of_deleted(&self, batch: &Batch, item: &Inbound) {
+        if let InboundKind::Request { id, .. } = &item.kind {
+            let thread = item.thread_id.as_ref().map_or("", ThreadId::as_str);
+            let error = RpcError {
+                code: code::INVALID_REQUEST,
+                message: format!("thread {thread} is deleted"),
+                data: None,
+            };
+            self.shared.app_server.respond_later(batch.incarnation, id.clone(), Err(error));
+        }
     }
 
     /// Publishes items without their thread.

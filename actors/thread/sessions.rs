@@ -3,20 +3,19 @@
 use actix::prelude::*;
 use cm_core::controls::Controls;
 use cm_core::error::ErrorCode;
-use cm_core::request::{ExpiryReason, Refusal, RequestFamily, RequestRecord, RequestState};
-use cm_core::thread::Writes;
-use cm_core::wire::{SessionCreated, SessionDetail, SessionSummary, UNTITLED};
+use cm_core::request::ExpiryReason;
+use cm_core::thread::{ThreadRecord, Writes};
+use cm_core::wire::{DynamicTool, SessionCreated, SessionDetail, SessionSummary, UNTITLED};
 use serde_json::{Value, json};
 
 use super::actor::Thread;
 use super::calls::{AfterResume, Pending, answer};
 use super::error::SessionError;
-use super::messages::{DecisionInput, Deleted, Reply, ThreadDeleted};
+use super::messages::{Deleted, Reply, ThreadDeleted};
 use super::view;
 use crate::app_server::CallFailure;
 use crate::clock;
-use crate::request::Decide;
-use crate::store::{read_thread_requests, read_transcript, remove_thread};
+use crate::store::{read_transcript, remove_thread};
 
 /// Text of a deleted session's answer.
 const DELETED_MESSAGE: &str = "This chat was permanently deleted and is no longer available.";
@@ -33,11 +32,17 @@ impl Thread {
     /// The child answered `thread/start`.
     pub(super) fn created(
         &mut self,
+        record: ThreadRecord,
         result: Value,
         warnings: Vec<String>,
         reply: Reply<SessionCreated>,
         ctx: &mut Context<Self>,
     ) {
+        // The actor may have been started before, by something else that the child said of it.
+        let ThreadRecord { cwd, controls, dynamic_tools, .. } = record;
+        let known = &mut self.state.record;
+        known.materialized = known.next_turn > 0;
+        (known.cwd, known.controls, known.dynamic_tools) = (cwd, controls, dynamic_tools);
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         // A name makes the runtime write the thread to its disk, so that it can be resumed before
         // its first turn.
@@ -89,7 +94,6 @@ impl Thread {
     pub(super) fn resume(
         &mut self,
         controls: Controls,
-        dynamic_tools: Option<Value>,
         then: AfterResume,
         ctx: &mut Context<Self>,
     ) {
@@ -100,9 +104,8 @@ impl Thread {
             "sandbox": controls.filesystem_sandbox.as_str(),
             "excludeTurns": true,
         });
-        let tools = dynamic_tools.or_else(|| self.state.record.dynamic_tools.clone());
-        if let Some(tools) = tools {
-            params["dynamicTools"] = tools;
+        if let Some(tools) = &self.state.record.dynamic_tools {
+            params["dynamicTools"] = tools.clone();
         }
         let pending = Pending::Resume { then, controls, loads: !self.is_loaded() };
         self.call("thread/resume", params, pending, ctx);
@@ -118,6 +121,8 @@ impl Thread {
     ) {
         let result = match outcome {
             Ok(result) => result,
+            // A loaded thread without a first turn cannot be resumed, and need not be.
+            Err(error) if error.is_unknown_thread() && !loads && then.is_send() => Value::Null,
             Err(error) if error.is_unknown_thread() && !self.state.record.materialized => {
                 return then.refuse(SessionError::NotMaterialized(self.id.clone()));
             }
@@ -152,19 +157,16 @@ impl Thread {
 
     pub(super) fn resume_asked(
         &mut self,
-        dynamic_tools: Option<Value>,
+        dynamic_tools: Option<&[DynamicTool]>,
         reply: Reply<SessionCreated>,
         ctx: &mut Context<Self>,
     ) {
         if self.runtime.is_none() {
             return answer(reply, Err(Self::no_runtime().into()));
         }
-        if let Some(tools) = &dynamic_tools {
-            self.state.record.dynamic_tools = Some(tools.clone());
-            self.note(Writes { thread: true, ..Writes::default() });
-        }
+        self.take_tools(dynamic_tools);
         let controls = self.state.record.controls.clone();
-        self.resume(controls, dynamic_tools, AfterResume::Answer { reply }, ctx);
+        self.resume(controls, AfterResume::Answer { reply }, ctx);
     }
 
     pub(super) fn rename(
@@ -291,7 +293,7 @@ impl Thread {
         {
             return answer(reply, Err(Self::describe(&error, "thread/delete").into()));
         }
-        self.expire_requests(ExpiryReason::SessionDeleted, |_| true);
+        self.let_go_of_requests();
         let title = Some(self.state.record.shown_title().to_owned());
         let body = Deleted::now(self.id.clone(), title);
         let store = self.shared.store.clone();
@@ -302,74 +304,30 @@ impl Thread {
             store.commit(batch).await
         };
         let work = pending.then(|(), thread, _| work.into_actor(thread));
-        ctx.wait(work.map(move |result, thread: &mut Self, ctx| match result {
+        ctx.wait(work.map(move |result, thread: &mut Self, _| match result {
             Ok(()) => {
                 thread.event("session_deleted", true, &body);
                 thread.shared.journal.publish(std::mem::take(&mut thread.frames));
+                thread.deleted = Some(body.clone());
+                // The registry lets go of this actor, which ends it when its mailbox is empty.
                 let told = thread.shared.registry.tell(ThreadDeleted(body.clone()));
                 if let Err(error) = told {
                     tracing::error!(thread = %thread.id, %error, "the registry was not told");
                 }
                 answer(reply, Ok(body));
-                ctx.stop();
             }
             Err(error) => answer(reply, Err(error.into())),
         }));
     }
 
-    pub(super) fn list_requests(
-        &mut self,
-        family: RequestFamily,
-        all: bool,
-        reply: Reply<Vec<RequestRecord>>,
-        ctx: &mut Context<Self>,
-    ) {
-        let of_family = move |record: &RequestRecord| record.kind.family() == family;
-        if !all {
-            let mut pending: Vec<RequestRecord> = self
-                .requests
-                .values()
-                .map(|live| live.record.clone())
-                .filter(|record| record.is_pending() && of_family(record))
-                .collect();
-            pending.sort_by_key(|record| record.ordinal);
-            return answer(reply, Ok(pending));
+    /// Shows every request as expired and lets its actor go: nothing of a deleted session is
+    /// stored any more.
+    fn let_go_of_requests(&mut self) {
+        let now = clock::now_ms();
+        for (_, live) in std::mem::take(&mut self.requests) {
+            let mut record = live.record;
+            record.expire(ExpiryReason::SessionDeleted, now, &clock::iso(now));
+            self.show_end(&record);
         }
-        let store = self.shared.store.clone();
-        let id = self.id.clone();
-        let work = async move {
-            let all = store.read(move |store| read_thread_requests(store, &id)).await;
-            let all = all.map(|all| all.into_iter().filter(of_family).collect());
-            answer(reply, all.map_err(SessionError::from));
-        };
-        ctx.spawn(work.into_actor(self));
-    }
-
-    /// Hands a decision to the request's actor, or says what became of the request.
-    pub(super) fn decide(
-        &mut self,
-        record: RequestRecord,
-        input: DecisionInput,
-        by: String,
-        reply: Reply<cm_core::ids::ThreadId>,
-    ) {
-        let id = record.id.clone();
-        if let Some(live) = self.requests.get(&id) {
-            if let Err(error) = live.address.try_send(Decide { input, by, reply }) {
-                tracing::error!(request = %id, %error, "a decision could not be handed on");
-            }
-            return;
-        }
-        let refusal = match record.state {
-            RequestState::Deciding { decision }
-            | RequestState::Delivered { decision }
-            | RequestState::Resolved { decision } => Refusal::Decided(Box::new(decision)),
-            RequestState::Expired { reason, at, .. } => Refusal::Expired { reason, at },
-            RequestState::Pending => {
-                let message = "The request is being prepared; try again.";
-                return answer(reply, Err(SessionError::failed(ErrorCode::Overloaded, message)));
-            }
-        };
-        answer(reply, Err(SessionError::Refused { id, thread_id: self.id.clone(), refusal }));
     }
 }

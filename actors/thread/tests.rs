@@ -68,7 +68,6 @@ impl Bench {
             defaults: Controls::default(),
             default_cwd: PathBuf::from("/"),
             cage: Cage::new(&[]),
-            deadline: DEADLINE,
         };
         let specs = vec![
             store_spec(handle.clone(), policy, opener, &StateCell::default()),
@@ -77,6 +76,7 @@ impl Bench {
                 handle.clone(),
                 policy,
                 JournalConfig { ring_bytes: 1 << 20 },
+                &StateCell::default(),
             ),
             registry_spec(
                 registry.clone(),
@@ -85,6 +85,7 @@ impl Bench {
                 handle,
                 journal.clone(),
                 AppServerHandle::new(),
+                &StateCell::default(),
             ),
         ];
         let supervisor = Supervisor::start_tree("test", Strategy::RestForOne, specs);

@@ -96,42 +96,45 @@ fn rows(transcript: &Transcript) -> Vec<TranscriptEntry> {
     rows
 }
 
-/// One page of a sorted list. A cursor names the last session of the page before, and its time, so
-/// that a session that changes in between is neither repeated nor skipped silently.
+/// What lists are sorted by, newest first.
+pub(super) fn list_key(record: &ThreadRecord) -> (i64, i64, &ThreadId) {
+    (record.updated_at, record.created_at, &record.id)
+}
+
+/// One page of a list that is sorted by [`list_key`], newest first. A cursor is the key of the
+/// page's last session, so that one that changes in between is not shown twice.
 pub(super) fn page(
     records: &[ThreadRecord],
     query: &ListQuery,
     activity: impl Fn(&ThreadId) -> &'static str,
 ) -> Result<SessionList, SessionError> {
-    let bad_cursor =
-        || SessionError::failed(ErrorCode::InvalidRequest, "The cursor is not one of this list's.");
-    let after = match query.cursor.as_deref() {
-        None => None,
-        Some(cursor) => {
-            let (updated, id) = cursor.split_once('|').ok_or_else(bad_cursor)?;
-            let updated: i64 = updated.parse().map_err(|_| bad_cursor())?;
-            let id = ThreadId::parse(id).map_err(|_| bad_cursor())?;
-            Some((updated, id))
-        }
-    };
-    let start = match &after {
+    let start = match query.cursor.as_deref() {
         None => 0,
-        Some((updated, id)) => match records.iter().position(|record| record.id == *id) {
-            Some(position) => position + 1,
-            None => records
-                .iter()
-                .position(|record| record.updated_at < *updated)
-                .unwrap_or(records.len()),
-        },
+        Some(cursor) => {
+            let (updated, created, id) = parse_cursor(cursor).ok_or_else(|| {
+                let message = "The cursor is not one of this list's.";
+                SessionError::failed(ErrorCode::InvalidRequest, message)
+            })?;
+            records.partition_point(|record| list_key(record) >= (updated, created, &id))
+        }
     };
     let rest = records.get(start..).unwrap_or_default();
     let shown = rest.get(..query.limit.min(rest.len())).unwrap_or_default();
     let last = shown.last().filter(|_| rest.len() > shown.len());
     Ok(SessionList {
         data: shown.iter().map(|record| summary(record, activity(&record.id))).collect(),
-        next_cursor: last.map(|record| format!("{}|{}", record.updated_at, record.id)),
+        next_cursor: last.map(|record| {
+            let (updated, created, id) = list_key(record);
+            format!("{updated}|{created}|{id}")
+        }),
         archived: query.archived,
     })
+}
+
+fn parse_cursor(cursor: &str) -> Option<(i64, i64, ThreadId)> {
+    let (updated, rest) = cursor.split_once('|')?;
+    let (created, id) = rest.split_once('|')?;
+    Some((updated.parse().ok()?, created.parse().ok()?, ThreadId::parse(id).ok()?))
 }
 
 /// Params of the `turn/completed` that the manager writes when the child cannot: its process is

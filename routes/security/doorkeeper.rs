@@ -24,6 +24,9 @@ const TICKET_LIFE: Duration = Duration::from_secs(30);
 /// How long a cookie can be used.
 const SESSION_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How long the doorkeeper may take to answer.
+pub(super) const DEADLINE: Duration = Duration::from_secs(2);
+
 /// Tickets and cookies that are remembered. Overflow rule: the oldest are forgotten.
 const MAX_REMEMBERED: usize = 1024;
 
@@ -127,7 +130,7 @@ fn unavailable(error: MailboxError) -> ApiError {
 
 /// `POST /api/stream/tickets`
 pub(crate) async fn issue_ticket(api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
-    let ticket = api.doorkeeper.send(IssueTicket).await.map_err(unavailable)?;
+    let ticket = api.doorkeeper.send(IssueTicket).timeout(DEADLINE).await.map_err(unavailable)?;
     Ok(HttpResponse::Ok().json(json!({
         "status": "ok",
         "ticket": ticket,
@@ -152,7 +155,7 @@ pub(crate) async fn log_in(
     if !policy.accepts_token(body.token.trim()) {
         return Err(ApiError::new(ErrorCode::Unauthorized, "The token is wrong."));
     }
-    let value = api.doorkeeper.send(OpenSession).await.map_err(unavailable)?;
+    let value = api.doorkeeper.send(OpenSession).timeout(DEADLINE).await.map_err(unavailable)?;
     let mut response = HttpResponse::Ok().json(json!({ "status": "ok" }));
     let cookie = cookie(value);
     if let Err(error) = response.add_cookie(&cookie) {
@@ -168,7 +171,11 @@ pub(crate) async fn log_out(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     if let Some(cookie) = request.cookie(COOKIE) {
-        api.doorkeeper.send(CloseSession(cookie.value().to_owned())).await.map_err(unavailable)?;
+        api.doorkeeper
+            .send(CloseSession(cookie.value().to_owned()))
+            .timeout(DEADLINE)
+            .await
+            .map_err(unavailable)?;
     }
     let mut response = HttpResponse::Ok().json(json!({ "status": "ok" }));
     if let Err(error) = response.add_removal_cookie(&cookie(String::new())) {

@@ -12,7 +12,7 @@ use actix_web::{Error, ResponseError, web};
 use cm_core::error::ErrorCode;
 use cm_core::wire::ErrorBody;
 
-use super::doorkeeper::{COOKIE, CheckSession, RedeemTicket};
+use super::doorkeeper::{COOKIE, CheckSession, DEADLINE, RedeemTicket};
 use super::origin::AccessPolicy;
 use crate::answer::ApiError;
 use crate::api::Api;
@@ -117,13 +117,20 @@ async fn has_token(request: &ServiceRequest, policy: &AccessPolicy, upgrade: boo
         return false;
     };
     if let Some(cookie) = request.cookie(COOKIE)
-        && api.doorkeeper.send(CheckSession(cookie.value().to_owned())).await.unwrap_or(false)
+        && api
+            .doorkeeper
+            .send(CheckSession(cookie.value().to_owned()))
+            .timeout(DEADLINE)
+            .await
+            .unwrap_or(false)
     {
         return true;
     }
     let ticket = upgrade.then(|| ticket_of(request.query_string())).flatten();
     match ticket {
-        Some(ticket) => api.doorkeeper.send(RedeemTicket(ticket)).await.unwrap_or(false),
+        Some(ticket) => {
+            api.doorkeeper.send(RedeemTicket(ticket)).timeout(DEADLINE).await.unwrap_or(false)
+        }
         None => false,
     }
 }

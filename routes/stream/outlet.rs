@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::Error;
 use bytes::Bytes;
@@ -17,6 +17,9 @@ use super::ring::{Ring, Taken};
 /// Control frames that may wait. Overflow rule: the socket is closed with 1008, since it sends
 /// commands faster than it reads the answers.
 const MAX_CONTROL: usize = 64;
+
+/// A line slower than this, in bytes per second, counts as stuck.
+const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
 
 /// Close codes (RFC 6455 §7.4).
 pub(super) mod close {
@@ -43,6 +46,8 @@ pub(super) struct Outlet {
     ended: bool,
     /// Wakes the body; `None` while the connection cannot be written.
     waker: Option<Waker>,
+    /// Bytes that the connection was given when it last asked.
+    handed_out: u64,
     /// When the connection last asked for something to write.
     pub(super) asked_at: Instant,
 }
@@ -58,6 +63,7 @@ impl Outlet {
             closing: false,
             ended: false,
             waker: None,
+            handed_out: 0,
             asked_at: Instant::now(),
         }
     }
@@ -92,9 +98,11 @@ impl Outlet {
     }
 
     /// Whether there is something to write that the connection has not asked for.
-    pub(super) fn is_stuck(&self, now: Instant, patience: std::time::Duration) -> bool {
+    pub(super) fn is_stuck(&self, now: Instant, patience: Duration) -> bool {
         let has_work = !self.control.is_empty() || self.cursor < self.ring.borrow().head;
         let has_work = has_work || self.ended;
+        // A large piece may take its time on a slow line.
+        let patience = patience + Duration::from_secs(self.handed_out / SLOWEST_BYTES_PER_SECOND);
         has_work && self.waker.is_none() && now.duration_since(self.asked_at) > patience
     }
 
@@ -129,7 +137,12 @@ impl Stream for OutletBody {
     type Item = Result<Bytes, Error>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.borrow_mut().poll(context).map(|bytes| bytes.map(Ok))
+        let mut outlet = self.0.borrow_mut();
+        let polled = outlet.poll(context);
+        if let Poll::Ready(Some(bytes)) = &polled {
+            outlet.handed_out = bytes.len() as u64;
+        }
+        polled.map(|bytes| bytes.map(Ok))
     }
 }
 

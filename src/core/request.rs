@@ -149,8 +149,6 @@ pub enum ExpiryReason {
     SessionDeleted,
     /// The child says that it no longer waits.
     ResolvedByRuntime,
-    /// It could not be stored, so it was declined.
-    StoreUnavailable,
 }
 
 /// How far a request is.

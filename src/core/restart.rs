@@ -109,6 +109,11 @@ impl History {
         self.recent.clear();
     }
 
+    /// Notes a restart that was asked for: it counts, but not against the child.
+    pub fn restarted(&mut self) {
+        self.total += 1;
+    }
+
     /// Forgets everything that counts against the child, before a restart by hand.
     pub fn forgive(&mut self) {
         self.healthy();

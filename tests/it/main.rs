@@ -1,1 +1,66 @@
-//! The integration tests of the whole program.
+//! The integration suite: the program from the outside, over HTTP, the stream and its command
+//! line.
+//!
+//! # Layout
+//!
+//! - `common`: the program over each runtime, and the words in which the suites drive it.
+//! - `flow_*`: what people do with sessions, each once over the embedded runtime and two versions
+//!   of codex.
+//! - `fake_app`: the program over the fake child, for what a real one cannot be made to do.
+//! - `supervision`, `child_failures`, `decisions`: the child's deaths, its output, its requests.
+//! - `concurrency`: several clients of one session at the same moment.
+//! - `security`, `bad_input`: who may talk to the server, and what it is told in vain.
+//! - `startup`, `shutdown`: what keeps the program from starting, and how it ends.
+//! - `layering`: the direction of knowledge, and rules over the sources.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failed expectation ends the test and says why"
+)]
+
+mod common;
+
+mod flow_approvals;
+mod flow_cli;
+mod flow_interrupts;
+mod flow_login;
+mod flow_orphans;
+mod flow_questions;
+mod flow_restart;
+mod flow_sessions;
+mod flow_stream;
+mod flow_turn;
+
+// What goes wrong: the child, its output, the callers, the start and the stop.
+mod bad_input;
+mod child_failures;
+mod concurrency;
+mod decisions;
+mod fake_app;
+mod layering;
+mod security;
+mod shutdown;
+mod startup;
+mod supervision;
+
+use std::path::Path;
+
+/// A file that no `mod` line names would be skipped in silence.
+#[test]
+fn no_test_file_is_forgotten() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let main = std::fs::read_to_string(folder.join("main.rs")).unwrap();
+    let mut found = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let stem = name.strip_suffix(".rs");
+        let stem = stem.unwrap_or_else(|| panic!("{name} is no test file"));
+        if stem == "main" {
+            continue;
+        }
+        let line = format!("mod {stem};");
+        assert!(main.lines().any(|l| l == line), "main.rs lacks `{line}`");
+        found += 1;
+    }
+    assert!(found > 0);
+}
