@@ -25,7 +25,12 @@ impl Handler<Deliver> for Thread {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, deliver: Deliver, ctx: &mut Self::Context) -> Self::Result {
-        AtomicResponse::new(self.take_from(deliver.batch, Arc::new(deliver.items), 0, ctx))
+        let Deliver { batch, items, done } = deliver;
+        let taken = self.take_from(batch, items, 0, ctx);
+        AtomicResponse::new(Box::pin(taken.map(|(), _, _| {
+            // A registry that is gone is told by nobody.
+            done.send(()).ok();
+        })))
     }
 }
 

@@ -217,14 +217,16 @@ impl Command {
     }
 }
 
-/// Lines of the child that belong to a thread. Sent by the registry; answered when the thread has
-/// taken them all, durable ones included.
+/// Lines of the child that belong to a thread. Sent by the registry, which is told when the thread
+/// has taken them all, durable ones included.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct Deliver {
     pub(super) batch: Arc<Batch>,
     /// Which items of the batch, in order.
-    pub(super) items: Vec<usize>,
+    pub(super) items: Arc<Vec<usize>>,
+    /// Told when all are taken; dropped untold when the thread panics over one.
+    pub(super) done: oneshot::Sender<()>,
 }
 
 /// The child came or went. Sent by the registry to every living thread.

@@ -9,6 +9,7 @@ use cm_core::ids::ThreadId;
 use cm_core::rpc::{RpcError, code};
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::actor::Thread;
 use super::frames::{self, EventContext};
@@ -19,6 +20,13 @@ use crate::app_server::{Batch, Inbound, InboundKind, RuntimeEvent};
 
 /// Batches that one thread may have unfinished before the pipe is held back for it.
 const WINDOW: usize = 32;
+
+/// Whether a share is handed out for the first time, or again after a panic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    First,
+    Second,
+}
 
 impl Handler<RuntimeEvent> for ThreadRegistry {
     type Result = ResponseActFuture<Self, ()>;
@@ -99,13 +107,23 @@ impl ThreadRegistry {
                 (_, None) => self.threadless(&batch, item),
             }
         }
+        self.admit(batch, shares, Attempt::First)
+    }
+
+    /// Starts the threads that do not live, then hands out the shares.
+    fn admit(
+        &mut self,
+        batch: Arc<Batch>,
+        mut shares: Vec<(ThreadId, Vec<usize>)>,
+        attempt: Attempt,
+    ) -> ResponseActFuture<Self, ()> {
         let unknown: Vec<ThreadId> = shares
             .iter()
             .map(|(id, _)| id.clone())
             .filter(|id| self.living(id).is_none())
             .collect();
         if unknown.is_empty() {
-            return self.deliver(&batch, shares);
+            return self.deliver(&batch, shares, attempt);
         }
         let store = self.shared.store.clone();
         let boot = Arc::clone(&self.shared.boot);
@@ -119,28 +137,34 @@ impl ThreadRegistry {
                 .await
         };
         Box::pin(work.into_actor(self).then(move |loaded, registry: &mut Self, _| {
-            match loaded {
-                Ok(loaded) => {
-                    for (id, loaded) in loaded {
-                        if registry.living(&id).is_some() {
-                            continue;
-                        }
-                        match loaded.stored {
-                            // Deleted before the manager was restarted.
-                            _ if loaded.deleted => continue,
-                            Some(stored) => registry.start_stored(stored, loaded.child),
-                            None => {
-                                let record = registry.unknown_record(&id);
-                                registry.start_fresh(record)
+            let loaded = loaded.unwrap_or_else(|error| {
+                tracing::error!(%error, "threads cannot be read from the store");
+                Vec::new()
+            });
+            for (id, loaded) in loaded {
+                if registry.living(&id).is_some() {
+                    continue;
+                }
+                match loaded.stored {
+                    // Deleted before the manager was restarted.
+                    _ if loaded.deleted => {
+                        shares.retain(|(share, items)| {
+                            if *share == id {
+                                registry.refuse_deleted(&batch, items);
                             }
-                        };
+                            *share != id
+                        });
+                    }
+                    Some(stored) => {
+                        registry.start_stored(stored, loaded.child);
+                    }
+                    None => {
+                        let record = registry.unknown_record(&id);
+                        registry.start_fresh(record);
                     }
                 }
-                Err(error) => {
-                    tracing::error!(%error, "threads cannot be read from the store")
-                }
             }
-            registry.deliver(&batch, shares)
+            registry.deliver(&batch, shares, attempt)
         }))
     }
 
@@ -150,72 +174,97 @@ impl ThreadRegistry {
         &mut self,
         batch: &Arc<Batch>,
         shares: Vec<(ThreadId, Vec<usize>)>,
+        attempt: Attempt,
     ) -> ResponseActFuture<Self, ()> {
-        let mut waits = Vec::new();
+        let mut free = Vec::new();
+        let mut held: ResponseActFuture<Self, ()> = Box::pin(actix::fut::ready(()));
         for (id, items) in shares {
+            let items = Arc::new(items);
             let Some(entry) = self.threads.get_mut(&id) else {
-                // Deleted, or unknown while the store cannot be read.
-                for item in items.iter().filter_map(|index| batch.items.get(*index)) {
-                    self.of_deleted(batch, item);
-                }
+                // Its record cannot be read now; what is said of it still reaches subscribers.
+                self.publish_raw(batch, &items);
                 continue;
             };
             entry.unfinished += 1;
             let behind = entry.unfinished >= WINDOW;
-            let deliver = Deliver { batch: Arc::clone(batch), items: items.clone() };
-            let delivered = entry.address.send(deliver);
+            let (done, taken) = oneshot::channel();
+            let deliver = Deliver { batch: Arc::clone(batch), items: Arc::clone(&items), done };
+            // Sent now, so that batches reach a thread in the order of the child's output. A full
+            // mailbox is waited for, and with it the pipe.
+            let waiting = match entry.address.try_send(deliver) {
+                Ok(()) | Err(SendError::Closed(_)) => None,
+                Err(SendError::Full(deliver)) => Some(entry.address.send(deliver)),
+            };
+            let must_wait = behind || waiting.is_some();
             let address = entry.address.clone();
             let batch = Arc::clone(batch);
-            let finish = delivered.into_actor(self).map(move |result, registry: &mut Self, _| {
-                registry.finished(&id, &address, result.is_ok(), &batch, &items);
+            let work = async move {
+                if let Some(waiting) = waiting {
+                    // A thread that is gone shows in what follows.
+                    waiting.await.ok();
+                }
+                taken.await.is_ok()
+            };
+            let finish = work.into_actor(self).map(move |taken, registry: &mut Self, ctx| {
+                if let Some(entry) = registry.threads.get_mut(&id) {
+                    entry.unfinished = entry.unfinished.saturating_sub(1);
+                }
+                if !taken {
+                    registry.panicked(&id, &address, &batch, &items, attempt, ctx);
+                }
             });
-            waits.push((behind, finish));
+            if must_wait {
+                held = Box::pin(held.then(move |(), _, _| finish));
+            } else {
+                free.push(finish);
+            }
         }
-        let (held, free): (Vec<_>, Vec<_>) = waits.into_iter().partition(|(behind, _)| *behind);
-        let free = free.into_iter().map(|(_, finish)| finish).collect();
-        let held = held.into_iter().map(|(_, finish)| finish).collect();
-        self.run(free, held)
-    }
-
-    fn run<F>(&mut self, free: Vec<F>, held: Vec<F>) -> ResponseActFuture<Self, ()>
-    where
-        F: ActorFuture<Self, Output = ()> + 'static,
-    {
-        let start = actix::fut::ready(()).then(move |(), _: &mut Self, ctx: &mut Context<Self>| {
+        Box::pin(actix::fut::ready(()).then(move |(), _, ctx: &mut Context<Self>| {
             for finish in free {
                 ctx.spawn(finish);
             }
-            let mut all: ResponseActFuture<Self, ()> = Box::pin(actix::fut::ready(()));
-            for finish in held {
-                all = Box::pin(all.then(move |(), _, _| finish));
-            }
-            all
-        });
-        Box::pin(start)
+            held
+        }))
     }
 
-    fn finished(
+    /// A thread panicked over its share. What it said still reaches subscribers, what ends a turn
+    /// is handed to the thread that is rebuilt from the store, once: no turn runs for ever because
+    /// its end was lost.
+    fn panicked(
         &mut self,
         id: &ThreadId,
         address: &Addr<Thread>,
-        taken: bool,
-        batch: &Batch,
+        batch: &Arc<Batch>,
         items: &[usize],
+        attempt: Attempt,
+        ctx: &mut Context<Self>,
     ) {
-        if let Some(entry) = self.threads.get_mut(id) {
-            entry.unfinished = entry.unfinished.saturating_sub(1);
-        }
-        if taken || self.tombstones.contains_key(id) {
+        if self.tombstones.contains_key(id) {
             return;
         }
-        // The thread panicked over this batch. What it said still reaches subscribers; the next
-        // message rebuilds the thread from the store.
         self.panics += 1;
         tracing::error!(thread = %id, items = items.len(), "a thread's actor panicked; rebuilding");
         if self.threads.get(id).is_some_and(|entry| entry.address == *address) {
             self.threads.remove(id);
         }
-        self.publish_raw(batch, items);
+        let ends_turn = |index: &usize| {
+            let kind = batch.items.get(*index).map(|item| &item.kind);
+            matches!(kind, Some(InboundKind::Notification { method, .. }) if method == "turn/completed")
+        };
+        let (ends, rest): (Vec<usize>, Vec<usize>) =
+            items.iter().copied().partition(|index| attempt == Attempt::First && ends_turn(index));
+        self.publish_raw(batch, &rest);
+        if !ends.is_empty() {
+            let again = self.admit(Arc::clone(batch), vec![(id.clone(), ends)], Attempt::Second);
+            ctx.spawn(again);
+        }
+    }
+
+    /// Items of a deleted session.
+    fn refuse_deleted(&self, batch: &Batch, items: &[usize]) {
+        for item in items.iter().filter_map(|index| batch.items.get(*index)) {
+            self.of_deleted(batch, item);
+        }
     }
 
     /// An item of a deleted session: shown to nobody, and a question is refused.

@@ -182,6 +182,20 @@ fn a_thread_that_panics_over_a_batch_loses_nothing_and_is_rebuilt() {
 }
 
 #[test]
+fn the_end_of_a_turn_survives_a_panic_over_the_same_batch() {
+    on_system(async {
+        let mut bench = Bench::new(MemoryStore::default()).await;
+        bench.says(vec![turn_started()]).await;
+        let ended = json!({"threadId": "t", "turn": {"id": "u", "status": "completed"}});
+        let poison = notification("test/panic", &json!({"threadId": "t"}));
+        bench.says(vec![poison, notification("turn/completed", &ended)]).await;
+        bench.frame("app_server.turn.completed").await;
+        let detail = bench.threads.detail(&thread()).await.unwrap();
+        assert_eq!(detail.thread["turns"][0]["status"], "completed");
+    });
+}
+
+#[test]
 fn a_request_is_on_the_disk_before_it_is_shown() {
     on_system(async {
         let mut bench = Bench::new(MemoryStore::default()).await;
