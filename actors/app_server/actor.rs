@@ -484,7 +484,7 @@ pub(super) struct Stop;
 impl Handler<Stop> for AppServer {
     type Result = ();
 
-    fn handle(&mut self, _: Stop, _: &mut Self::Context) {
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
         if self.phase == Phase::Gone {
             return;
         }
@@ -492,5 +492,8 @@ impl Handler<Stop> for AppServer {
         if let Some(child) = &self.child {
             child.stop(self.config.stop);
         }
+        // Nobody waits for a child that was told to end.
+        let abandoned = self.calls.abandon();
+        self.settle_all(abandoned, ctx);
     }
 }

@@ -10,7 +10,7 @@ use cm_core::wire::TreeNode;
 use super::actor::Supervisor;
 use crate::handle::{CallError, Handle};
 
-/// A child ended. Sent by its [`ExitGuard`]; ignored when the incarnation is not the current one.
+/// A child ended. Sent by its `ExitGuard`; ignored when the incarnation is not the current one.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct ChildExited {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use actix::prelude::*;
 use cm_core::error::{ErrorCode, Failure};
@@ -35,6 +36,10 @@ use crate::supervisor::Observe;
 /// Messages that may wait for one thread. Overflow rule: commands are refused with `overloaded`;
 /// batches of the child wait in the registry, which holds the pipe back.
 pub(super) const MAILBOX: usize = 256;
+
+/// How long a new session waits for the child to take its name: it is worth having, not waiting
+/// for.
+const FIRST_NAME_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What all threads share.
 #[derive(Debug, Clone)]
@@ -229,7 +234,8 @@ impl Thread {
         let token = self.shared.next_token();
         let owner = Owner::Thread { thread_id: self.id.clone(), token };
         let background = matches!(pending, Pending::CleanTerminals);
-        let call = Call { owner, method, params, deadline: None, background };
+        let deadline = matches!(pending, Pending::FirstName { .. }).then_some(FIRST_NAME_DEADLINE);
+        let call = Call { owner, method, params, deadline, background };
         match self.shared.app_server.start_call(call) {
             Ok(()) => {
                 self.pending.insert(token, pending);
