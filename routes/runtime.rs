@@ -39,7 +39,7 @@ pub(crate) async fn restart(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let body: RestartBody = RawBody::read(&request, payload).await?.optional()?;
-    tracing::warn!(reason = body.reason.as_deref().unwrap_or("none given"), "restart asked for");
+    tracing::info!(reason = body.reason.as_deref().unwrap_or("none given"), "restart asked for");
     let incarnation = api.supervisor.restart("app_server").await?.ok_or_else(|| {
         ApiError::new(ErrorCode::ShuttingDown, "The manager is stopping; nothing is restarted.")
     })?;

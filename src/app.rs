@@ -67,7 +67,7 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Failure> {
     let listener = bind(&settings)?;
     let store = open_store(&settings.data_dir)?;
     let login = prepare_home(&settings, &runtime)?;
-    tracing::info!(%login, "login");
+    tracing::info!(%login, "login prepared");
     sweep(&settings.data_dir);
     actix_web::rt::System::new().block_on(run(settings, runtime, listener, store))
 }

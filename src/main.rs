@@ -8,6 +8,9 @@
 //! - `app`: the server, built from its parts; `shutdown`: signals and the ordered stop.
 //! - `doctor`: what is wrong and how to mend it.
 //! - `telemetry`: logging and the panic hook; `complaint`: messages and exit codes.
+//!
+//! The folders `core`, `process`, `runtime` and `cli` are crates of their own; `bin/cmgr.rs` is the
+//! program's short name.
 
 mod app;
 mod arguments;

@@ -264,7 +264,7 @@ impl AppServer {
 
     /// Ends a process that cannot be used.
     fn kill(&mut self, why: String) {
-        tracing::error!(why, "ending the app-server");
+        tracing::warn!(why, "app-server cannot be used; ending it");
         self.verdict = Some(why);
         if let Some(child) = &self.child {
             child.kill_group();
@@ -353,7 +353,7 @@ impl AppServer {
             tracing::info!(why, incarnation = self.incarnation.0, "app-server stopped");
         } else {
             let stderr: Vec<&String> = view.stderr.iter().rev().take(5).rev().collect();
-            tracing::error!(why, incarnation = self.incarnation.0, ?stderr, "app-server is gone");
+            tracing::warn!(why, incarnation = self.incarnation.0, ?stderr, "app-server is gone");
         }
         self.update(|status| {
             status.last_exit = Some(view);

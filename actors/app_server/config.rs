@@ -46,7 +46,7 @@ pub struct AppServerConfig {
 
 impl std::fmt::Debug for AppServerConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Neither the key nor the environment belongs into a log.
+        // Neither the key nor the environment belongs in a log.
         f.debug_struct("AppServerConfig")
             .field("program", &self.program)
             .field("cwd", &self.cwd)

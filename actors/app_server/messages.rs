@@ -73,7 +73,7 @@ pub struct Announce;
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub enum RuntimeEvent {
-    /// `initialize` was answered.
+    /// It is ready: introduced, its methods and its account known.
     Up(RuntimeUp),
     /// The child wrote something.
     Batch(Arc<Batch>),

@@ -4,6 +4,14 @@
 //! it has a key and the child has no account, and then carries calls down and lines up. Lines go
 //! to the thread registry in batches, in stdout order, answers to calls among them, so that the
 //! answer to a turn's start never overtakes or trails what the turn does.
+//!
+//! # Layout
+//!
+//! - `spec`, `config`: the child's place in the tree, and what it is started with.
+//! - `actor`: one life of the child; `boot`: its first words; `pipe`: its process and how that ends.
+//! - `calls`: calls that wait for their turn or for an answer; `failure`: why one failed.
+//! - `classify`: from lines to what they say.
+//! - `messages`, `handle`, `status`: how everyone else reaches and sees it.
 
 mod actor;
 mod boot;

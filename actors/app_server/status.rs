@@ -24,7 +24,8 @@ pub struct AccountStatus {
 /// A snapshot of the child.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AppServerStatus {
-    /// State of its supervision: `starting`, `running`, `backoff`, `failed`, `stopping`, `stopped`.
+    /// State of its supervision: `running`, `backoff`, `failed`, `stopping`, `stopped`; empty before
+    /// the first start.
     pub state: String,
     /// Which life.
     pub incarnation: Incarnation,
@@ -32,7 +33,7 @@ pub struct AppServerStatus {
     pub restarts: u64,
     /// Process id while the process runs.
     pub pid: Option<u32>,
-    /// Whether `initialize` was answered.
+    /// Whether calls are taken: it is introduced, and the registry knows of it.
     pub initialized: bool,
     /// What it can do.
     pub profile: Arc<Profile>,

@@ -2,6 +2,13 @@
 //!
 //! A write is acknowledged when it is on the disk: whatever writes are queued are applied as one
 //! group, then flushed and `fdatasync`ed, then acknowledged. Nothing lingers when idle.
+//!
+//! # Layout
+//!
+//! - `backend`: the [`Store`] trait; `sled_backend`, `memory`: what implements it.
+//! - `actor`: the store's thread, its group commit, and the actor that supervises it.
+//! - `handle`: how actors reach it.
+//! - [`keys`], `records`: what lies where, and in which form.
 
 mod actor;
 mod backend;

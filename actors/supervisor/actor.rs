@@ -37,6 +37,7 @@ struct StartDue {
 
 /// Starts, watches and restarts its children.
 pub struct Supervisor {
+    /// Name of the root of its tree.
     name: &'static str,
     strategy: Strategy,
     handle: SupervisorHandle,

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::guard::ExitGuard;
 use super::spec::{ChildSpec, ChildState, Started};
 
+/// Where a child is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// Never started, or ended for good.
@@ -40,15 +41,19 @@ impl State {
     }
 }
 
+/// A child, and what is to be done about it.
 pub(super) struct Child {
     pub(super) spec: ChildSpec,
     pub(super) state: State,
+    /// The life that runs, or ran last: what an earlier one still reports is ignored.
     pub(super) incarnation: Incarnation,
+    /// Starts and ends so far, by which the next restart is decided.
     pub(super) history: History,
     /// The living incarnation.
     pub(super) started: Option<Started>,
     /// The restart or probe that is due; dropped when something else overtakes it.
     pub(super) timer: Option<SpawnHandle>,
+    /// How the last life ended, for the tree.
     pub(super) last_exit: Option<String>,
     /// Told when the current life has ended.
     pub(super) waiting: Vec<oneshot::Sender<()>>,
@@ -96,6 +101,7 @@ impl Child {
         (node, self.started.as_ref().map(|started| (started.observe)()))
     }
 
+    /// Changes the state and tells whoever watches.
     pub(super) fn set(&mut self, state: State) {
         self.state = state;
         if let Some(watch) = &self.spec.watch {

@@ -24,7 +24,7 @@ pub struct ChildExited {
     pub why: String,
 }
 
-/// Asks for the tree. Sent by routes and tests.
+/// Asks for the tree. Sent by routes and tests; answered with every child and what it shows.
 #[derive(Debug, Message)]
 #[rtype(result = "TreeNode")]
 pub struct GetTree;

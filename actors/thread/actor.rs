@@ -99,11 +99,13 @@ pub(super) struct Thread {
     pub(super) runtime: Option<RuntimeUp>,
     /// The life of the child in which the thread is loaded.
     pub(super) loaded: Option<Incarnation>,
+    /// Calls of the child that were not answered yet, by their number.
     pub(super) pending: HashMap<u64, Pending>,
     /// Changes that are not queued for the store yet.
     pub(super) writes: WriteBatch,
     /// Frames that are not published yet.
     pub(super) frames: Vec<FrameBody>,
+    /// What waits for everything noted so far to be on the disk.
     pub(super) durable: Option<Durable>,
     /// Whether the store has the mark of a thread with something unfinished.
     marked_open: bool,

@@ -1,4 +1,5 @@
-//! What people and programs ask of a session: turns.
+//! What people and programs ask of a session: messages and turns. Where commands and the answers
+//! to their calls arrive.
 
 use std::path::Path;
 

@@ -84,7 +84,7 @@ impl DecisionInput {
     }
 }
 
-/// Creates a session. Sent by routes.
+/// Creates a session. Sent by routes; answered through `reply`, when the session is on the disk.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct Create {
@@ -92,7 +92,7 @@ pub(super) struct Create {
     pub(super) reply: Reply<SessionCreated>,
 }
 
-/// Lists sessions. Sent by routes.
+/// Lists sessions. Sent by routes; answered through `reply`.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct List {
@@ -101,6 +101,7 @@ pub(super) struct List {
 }
 
 /// Asks something of a session. Sent by routes; the registry starts the thread's actor if needed.
+/// Answered through the command's own reply.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct ToThread {
@@ -108,7 +109,7 @@ pub(super) struct ToThread {
     pub(super) command: Command,
 }
 
-/// Decides a request, wherever it is. Sent by routes.
+/// Decides a request, wherever it is. Sent by routes; answered through `reply` with its session.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct DecideRequest {
@@ -118,13 +119,13 @@ pub(super) struct DecideRequest {
     pub(super) reply: Reply<ThreadId>,
 }
 
-/// Interrupts every running turn, before the child is stopped on purpose. Sent by the shutdown and by the child's stop;
-/// answered when no turn runs any more.
+/// Interrupts every running turn, before the child is stopped on purpose. Sent by the shutdown and
+/// by the child's stop; answered when no turn runs any more.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct ParkAll;
 
-/// What can be asked of a session.
+/// What can be asked of a session. Sent by the registry; answered through the reply in each.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) enum Command {

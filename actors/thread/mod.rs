@@ -3,6 +3,17 @@
 //! A thread's actor is the one place that orders its life: what the child says of it, what people
 //! and programs ask of it, what is stored and what subscribers see. Its memory is a cache: it is
 //! started on first use from the store and can be rebuilt from there at any time.
+//!
+//! # Layout
+//!
+//! - `handle`: how routes reach sessions; `messages`: what is asked; `error`: why it did not happen.
+//! - `registry`: which threads live; `registry_create`: new sessions; `registry_events`: what the
+//!   child says, on its way to the threads.
+//! - `actor`: a thread's state, and how its changes become durable and visible.
+//! - `inbound`: what the child says of it; `frames`: the stream events that this becomes.
+//! - `commands`: messages and turns; `sessions`: creation, names, archive, deletion; `requests`:
+//!   approvals, questions and tool calls; `calls`: calls of the child that these wait for.
+//! - `view`: what clients see; `config`: defaults, and the cage around the manager's own state.
 
 mod actor;
 mod calls;

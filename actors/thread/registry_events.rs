@@ -59,7 +59,7 @@ impl Handler<RuntimeEvent> for ThreadRegistry {
             }
             // A life that was given up on and still ends: what it says concerns nobody any more.
             RuntimeEvent::Up(_) | RuntimeEvent::Down(_) | RuntimeEvent::Batch(_) => {
-                tracing::warn!("an app-server that was given up on still spoke");
+                tracing::warn!("words of an app-server that was given up on are ignored");
                 Box::pin(actix::fut::ready(()))
             }
         }

@@ -1,4 +1,4 @@
-//! What people and programs ask of a session: its life, its lists, its requests.
+//! What people and programs ask of a session: its life, from creation to deletion, and a look at it.
 
 use actix::prelude::*;
 use cm_core::controls::Controls;

@@ -43,8 +43,8 @@ pub async fn gate(
                 request_id,
                 method = %request.method(),
                 path = request.path(),
-                code = %error,
-                "refused"
+                why = %error,
+                "request refused"
             );
             request.into_response(error.error_response()).map_into_boxed_body()
         }

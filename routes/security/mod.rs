@@ -3,6 +3,12 @@
 //! A local server that trusts every request is open to every page that a browser on the machine
 //! shows: by DNS rebinding (the `Host` header tells), by cross-site requests and WebSockets (the
 //! `Origin` header tells). Both are checked before anything else, upgrades included.
+//!
+//! # Layout
+//!
+//! - `gate`: the middleware that every request passes first.
+//! - `origin`: the pure part: which hosts, origins and tokens are accepted.
+//! - `doorkeeper`: tickets for WebSockets and login cookies.
 
 mod doorkeeper;
 mod gate;

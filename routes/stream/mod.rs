@@ -4,6 +4,12 @@
 //! cursor: when its socket can be written, its body takes as much as is ready from the worker's
 //! view of the ring. Nothing is queued per subscriber but a few control frames, so memory does not
 //! depend on how fast anybody reads.
+//!
+//! # Layout
+//!
+//! - `hub`: one a worker; `ring`: its view of the ring.
+//! - `socket`: the upgrade and the commands of a client; `outlet`: what is written to it.
+//! - `connection`: the connection below, for ending it from outside.
 
 mod connection;
 mod hub;

@@ -19,7 +19,7 @@
 //! - `thread`: settings, the thread on disk, its JSON form, the loaded threads.
 //! - `turn`: one turn on its own OS thread: inbox, items, usage, its end.
 //! - `agent`: the directives and what each does.
-//! - `tools`: commands, the guard over process groups, file changes, diffs.
+//! - `tools`: commands, file changes, questions, tools of the client.
 //!
 //! # Threads of the machine
 //!

@@ -16,6 +16,8 @@
 //! - [`process`]: questions about processes, and the one polling loop.
 //! - [`mailbox`]: what arrived, with event-style waits.
 //! - [`http`]: the small HTTP/1.1 reader and client underneath.
+//! - `bin/`: the fake child itself; `tests/`: tests of all this; `phases.bash`: timed phases for
+//!   `tests/run` and `.ci/run`.
 #![allow(
     clippy::panic,
     clippy::print_stderr,

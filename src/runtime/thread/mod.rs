@@ -1,4 +1,10 @@
 //! Threads: settings, what is on disk, the JSON form, what is loaded.
+//!
+//! # Layout
+//!
+//! - `settings`, `meta`: what is known about a thread besides its turns.
+//! - `store`: threads on disk; `loaded`: those that this process follows.
+//! - `view`: threads and turns in codex's form.
 
 mod loaded;
 mod meta;

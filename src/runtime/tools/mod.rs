@@ -1,4 +1,11 @@
 //! What the agent can do: commands, file changes, questions, tools of the client.
+//!
+//! # Layout
+//!
+//! - `command`: `/run`, on `shell`, which really runs it; `guard`: no command outlives the process.
+//! - `change`: `/write` and `/delete`, with `diff` and `path`.
+//! - `approval`: whether something may happen.
+//! - `question`: `/ask` and `/call`.
 
 mod approval;
 mod change;

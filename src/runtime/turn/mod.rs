@@ -1,4 +1,10 @@
 //! One turn: its inbox, its items, what it emits, how it ends.
+//!
+//! # Layout
+//!
+//! - `start`: how a turn starts, and that it always ends; `slots`: how many run at once.
+//! - `run`: everything that it says, in order; `item`: items in codex's form.
+//! - `inbox`: what reaches it from outside.
 
 mod inbox;
 mod item;

@@ -1,4 +1,9 @@
 //! The real program as a child process, with clients of its HTTP and WebSocket edge.
+//!
+//! # Layout
+//!
+//! - `builder`: how it is started; `test_app`: the running program; `manager`: its process and end.
+//! - `stream`: a subscriber that keeps every frame.
 
 mod builder;
 mod manager;

@@ -3,6 +3,11 @@
 //! The real `codex` takes its turns against it, so approvals, tool calls, retries and failures
 //! are the real ones and need no account. The text of a user message carries the script; see
 //! [`Step`] for the language and [`prompt`] for how to write one.
+//!
+//! # Layout
+//!
+//! - `script`: the language; `select`: which step a request plays; `answer`: how it is played.
+//! - `server`: the HTTP side; `record`: what it saw; `config`: a `config.toml` that leads here.
 
 mod answer;
 mod config;
