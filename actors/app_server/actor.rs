@@ -136,11 +136,11 @@ impl AppServer {
             code: None,
             signal: None,
             at: clock::now_iso(),
-            reason: Some(format!("cannot {why}")),
+            reason: Some(format!("The app-server could not be started: {why}.")),
             stderr: Vec::new(),
         };
         self.update(|status| status.last_exit = Some(view));
-        self.guard.will_end(ExitKind::Failed, format!("cannot {why}"));
+        self.guard.will_end(ExitKind::Failed, format!("could not be started: {why}"));
         self.phase = Phase::Gone;
         // What callers are still to be told goes out before the end.
         self.pump(ctx);

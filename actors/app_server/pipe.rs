@@ -41,7 +41,7 @@ impl OutputSink for PipeSink {
 
 /// Starts the process on a thread that may block, and lists it for the sweep after a crash.
 ///
-/// Answers the work, which gives the child or a fragment that fits "cannot …", and its output.
+/// Answers the work, which gives the child or why there is none, and its output.
 pub(super) fn spawn(
     config: &AppServerConfig,
     ledger: &Arc<OrphanLedger>,

@@ -30,7 +30,7 @@ pub enum Strategy {
 /// A restart that is due. Sent by the supervisor's timers to itself.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-struct StartDue {
+struct RestartTick {
     index: usize,
     after: Incarnation,
 }
@@ -232,7 +232,7 @@ impl Supervisor {
     }
 
     fn arm(&mut self, index: usize, after: Incarnation, delay: Duration, ctx: &mut Context<Self>) {
-        let timer = ctx.notify_later(StartDue { index, after }, delay);
+        let timer = ctx.notify_later(RestartTick { index, after }, delay);
         if let Some(child) = self.children.get_mut(index) {
             child.timer = Some(timer);
         }
@@ -283,10 +283,10 @@ impl Handler<ChildExited> for Supervisor {
     }
 }
 
-impl Handler<StartDue> for Supervisor {
+impl Handler<RestartTick> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, due: StartDue, ctx: &mut Self::Context) {
+    fn handle(&mut self, due: RestartTick, ctx: &mut Self::Context) {
         let still_due = self
             .children
             .get(due.index)
@@ -309,6 +309,9 @@ impl Handler<RestartChild> for Supervisor {
         RestartChild(name): RestartChild,
         ctx: &mut Self::Context,
     ) -> Self::Result {
+        if self.shutting_down {
+            return None;
+        }
         let index = self.index_of(&name)?;
         let child = self.children.get_mut(index)?;
         let incarnation = child.incarnation;

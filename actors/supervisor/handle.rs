@@ -30,7 +30,7 @@ pub struct ChildExited {
 pub struct GetTree;
 
 /// Ends a child and starts it at once, forgiving its past. Sent when an operator asks for it;
-/// answered with the life that is being ended, or `None` for an unknown child.
+/// answered with the life that is being ended, or `None` for an unknown child and during a shutdown.
 #[derive(Debug, Message)]
 #[rtype(result = "Option<Incarnation>")]
 pub struct RestartChild(pub String);

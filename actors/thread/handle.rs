@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use super::error::SessionError;
 use super::messages::{
-    Command, Create, DecideRequest, DecisionInput, Deleted, List, ParkAll, Reply, SteerFailure,
-    ToThread,
+    Command, DecideRequest, DecisionInput, Deleted, ListSessions, ParkAll, Reply, StartSession,
+    SteerFailure, ToThread,
 };
 use super::registry::ThreadRegistry;
 use crate::handle::Handle;
@@ -79,7 +79,7 @@ impl ThreadsHandle {
     pub async fn create(&self, body: CreateSession) -> Answer<SessionCreated> {
         let (reply, waiting) = oneshot::channel();
         self.registry
-            .tell(Create { body, reply })
+            .tell(StartSession { body, reply })
             .map_err(|error| error.failure("session registry"))?;
         self.answer(waiting).await
     }
@@ -92,7 +92,7 @@ impl ThreadsHandle {
     pub async fn list(&self, query: ListQuery) -> Answer<SessionList> {
         let (reply, waiting) = oneshot::channel();
         self.registry
-            .tell(List { query, reply })
+            .tell(ListSessions { query, reply })
             .map_err(|error| error.failure("session registry"))?;
         self.answer(waiting).await
     }

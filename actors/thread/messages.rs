@@ -87,7 +87,7 @@ impl DecisionInput {
 /// Creates a session. Sent by routes; answered through `reply`, when the session is on the disk.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct Create {
+pub(super) struct StartSession {
     pub(super) body: CreateSession,
     pub(super) reply: Reply<SessionCreated>,
 }
@@ -95,7 +95,7 @@ pub(super) struct Create {
 /// Lists sessions. Sent by routes; answered through `reply`.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct List {
+pub(super) struct ListSessions {
     pub(super) query: ListQuery,
     pub(super) reply: Reply<SessionList>,
 }

@@ -16,7 +16,8 @@ use super::actor::{Shared, StoredChild, Thread};
 use super::config::ThreadConfig;
 use super::error::SessionError;
 use super::messages::{
-    ActivityChanged, Command, DecideRequest, Deleted, List, ParkAll, ThreadDeleted, ToThread,
+    ActivityChanged, Command, DecideRequest, Deleted, ListSessions, ParkAll, ThreadDeleted,
+    ToThread,
 };
 use super::registry_create::PendingCreate;
 use super::view;
@@ -314,10 +315,14 @@ impl Handler<DecideRequest> for ThreadRegistry {
     }
 }
 
-impl Handler<List> for ThreadRegistry {
+impl Handler<ListSessions> for ThreadRegistry {
     type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, List { query, reply }: List, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        ListSessions { query, reply }: ListSessions,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         let store = self.shared.store.clone();
         let work = async move { store.read(scan_threads).await };
         Box::pin(work.into_actor(self).map(move |records, registry, _| {

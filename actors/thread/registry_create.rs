@@ -14,7 +14,7 @@ use super::calls::{answer, tool_specs};
 use super::config::Cage;
 use super::error::SessionError;
 use super::inbound::clone_outcome;
-use super::messages::{Command, Create, Reply};
+use super::messages::{Command, Reply, StartSession};
 use super::registry::ThreadRegistry;
 use crate::app_server::{Call, CallFailure, CallOutcome, Owner};
 use crate::clock;
@@ -29,10 +29,10 @@ pub(super) struct PendingCreate {
     reply: Reply<SessionCreated>,
 }
 
-impl Handler<Create> for ThreadRegistry {
+impl Handler<StartSession> for ThreadRegistry {
     type Result = ();
 
-    fn handle(&mut self, Create { body, reply }: Create, _: &mut Self::Context) {
+    fn handle(&mut self, StartSession { body, reply }: StartSession, _: &mut Self::Context) {
         if let Err((reply, error)) = self.create(body, reply) {
             answer(reply, Err(error));
         }

@@ -54,6 +54,10 @@ pub async fn gate(
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if response.status().is_server_error() {
+        // The id that the client was given leads here.
+        tracing::warn!(request_id, status = response.status().as_u16(), "request not served");
+    }
     let body = response.response_mut().extensions_mut().remove::<ErrorBody>();
     let Some(mut body) = body else {
         return Ok(response);
