@@ -15,7 +15,12 @@ pub(super) enum Pending {
     /// then what it echoes is what is in force.
     Resume { then: AfterResume, controls: Controls, loads: bool },
     /// `turn/start`.
-    TurnStart { controls: Controls, warnings: Vec<String>, reply: Reply<MessageAccepted> },
+    TurnStart {
+        text: String,
+        controls: Controls,
+        warnings: Vec<String>,
+        reply: Reply<MessageAccepted>,
+    },
     /// `turn/steer` for a message that was sent while a turn ran.
     Join {
         turn_id: String,
@@ -40,6 +45,27 @@ pub(super) enum Pending {
     Delete { reply: Reply<Deleted> },
     /// `thread/backgroundTerminals/clean`: what an interrupt left running.
     CleanTerminals,
+}
+
+impl Pending {
+    /// Answers with an error: the session is gone.
+    pub(super) fn refuse(self, error: SessionError) {
+        match self {
+            Self::Resume { then, .. } => then.refuse(error),
+            Self::TurnStart { reply, .. } | Self::Join { reply, .. } => answer(reply, Err(error)),
+            Self::Steer { reply } => answer(reply, Err(error)),
+            Self::Interrupt { reply, .. } => {
+                if let Some(reply) = reply {
+                    answer(reply, Err(error));
+                }
+            }
+            Self::FirstName { reply, .. } | Self::Unarchive { reply } => answer(reply, Err(error)),
+            Self::Rename { reply, .. } => answer(reply, Err(error)),
+            Self::Archive { reply } => answer(reply, Err(error)),
+            Self::Delete { reply } => answer(reply, Err(error)),
+            Self::CleanTerminals => {}
+        }
+    }
 }
 
 /// What a resume is for.

@@ -164,7 +164,8 @@ impl Thread {
         if let Some(effort) = body.effort {
             params["effort"] = json!(effort);
         }
-        let pending = Pending::TurnStart { controls, warnings, reply };
+        let text = body.text;
+        let pending = Pending::TurnStart { text, controls, warnings, reply };
         self.call("turn/start", params, pending, ctx);
     }
 
@@ -240,15 +241,15 @@ impl Thread {
         ctx: &mut Context<Self>,
     ) {
         match pending {
-            Pending::TurnStart { controls, warnings, reply } => match outcome {
-                Ok(result) => self.turn_started(&result, controls, warnings, reply),
+            Pending::TurnStart { text, controls, warnings, reply } => match outcome {
+                Ok(result) => self.turn_started(&result, &text, controls, warnings, reply),
                 Err(error) => {
                     answer(reply, Err(Self::describe(&error, "turn/start").into()));
                 }
             },
             Pending::Join { turn_id, body, controls, warnings, reply } => match outcome {
                 Ok(_) => {
-                    self.accept(turn_id, controls, warnings, reply);
+                    self.accept(turn_id, &body.text, controls, warnings, reply);
                 }
                 // The turn ended before the message reached it: then it starts the next one.
                 Err(CallFailure::Rpc(_)) if self.state.active_turn().is_none() => {
@@ -288,6 +289,7 @@ impl Thread {
     fn turn_started(
         &mut self,
         result: &Value,
+        text: &str,
         controls: Controls,
         warnings: Vec<String>,
         reply: Reply<MessageAccepted>,
@@ -299,17 +301,20 @@ impl Thread {
         };
         let writes = self.state.turn_began(&turn_id, clock::now_ms());
         self.note(writes);
-        self.accept(turn_id, controls, warnings, reply);
+        self.accept(turn_id, text, controls, warnings, reply);
     }
 
     /// Answers 202 when what was accepted is on the disk.
     fn accept(
         &mut self,
         turn_id: String,
+        text: &str,
         controls: Controls,
         warnings: Vec<String>,
         reply: Reply<MessageAccepted>,
     ) {
+        let writes = self.state.message_accepted(&turn_id, text, clock::now_ms());
+        self.note(writes);
         self.state.record.controls = controls;
         self.note(Writes { thread: true, ..Writes::default() });
         let accepted = MessageAccepted {

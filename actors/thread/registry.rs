@@ -273,12 +273,16 @@ impl Handler<ToThread> for ThreadRegistry {
             if let Some(address) = registry.living(&thread_id) {
                 return Self::hand_on(&address, command);
             }
+            // It may also have been deleted.
+            if let Some(deleted) = registry.tombstones.get(&thread_id) {
+                return command.refuse(SessionError::Deleted(deleted.clone()));
+            }
             match loaded {
-                Ok(Loaded { stored: Some(stored), child, .. }) => {
+                Ok(Loaded { stored: Some(stored), child, deleted: false }) => {
                     let address = registry.start_stored(stored, child);
                     Self::hand_on(&address, command);
                 }
-                Ok(Loaded { stored: None, .. }) => {
+                Ok(_) => {
                     command.refuse(SessionError::NotFound(thread_id));
                 }
                 Err(error) => command.refuse(error.into()),

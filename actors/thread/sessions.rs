@@ -309,6 +309,13 @@ impl Thread {
                 thread.event("session_deleted", true, &body);
                 thread.shared.journal.publish(std::mem::take(&mut thread.frames));
                 thread.deleted = Some(body.clone());
+                let gone = SessionError::Deleted(body.clone());
+                for (_, pending) in std::mem::take(&mut thread.pending) {
+                    pending.refuse(gone.clone());
+                }
+                for (_, reply) in std::mem::take(&mut thread.waiting) {
+                    answer(reply, Err(gone.clone()));
+                }
                 // The registry lets go of this actor, which ends it when its mailbox is empty.
                 let told = thread.shared.registry.tell(ThreadDeleted(body.clone()));
                 if let Err(error) = told {

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
+use crate::transcript::user_text;
+
 use super::record::{ItemRecord, ItemState, ThreadRecord, Title, TurnRecord, TurnStatus};
 
 /// Ended turns and their items that are remembered for events that come late.
@@ -13,6 +15,13 @@ const REMEMBERED_TURNS: usize = 4;
 
 /// Items that are remembered in memory; older ones live in the store only.
 const REMEMBERED_ITEMS: usize = 512;
+
+/// Prefix of the id of a message that the runtime has not shown yet.
+const ACCEPTED: &str = "accepted-";
+
+fn is_user_message(item: &Value) -> bool {
+    item.get("type").and_then(Value::as_str) == Some("userMessage")
+}
 
 /// What a transition wants stored.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -165,6 +174,26 @@ impl ThreadState {
             .collect()
     }
 
+    /// A message was accepted: its words are kept until the runtime shows them as an item of its
+    /// own, which takes this row over. A runtime that ends before that never does.
+    pub fn message_accepted(&mut self, turn_id: &str, text: &str, now_ms: i64) -> Writes {
+        let ordinal = self.next_row();
+        let id = format!("{ACCEPTED}{ordinal}");
+        let content = json!([{ "type": "text", "text": text }]);
+        let row = ItemRecord {
+            ordinal,
+            turn_id: turn_id.to_owned(),
+            item: json!({ "type": "userMessage", "id": id, "content": content }),
+            id,
+            state: ItemState::Open,
+            started_ms: Some(now_ms),
+            ended_ms: None,
+        };
+        self.record.keep_preview(text);
+        self.items.push_back(row.clone());
+        Writes { thread: true, items: vec![row], ..Writes::default() }
+    }
+
     /// An item was started or completed. Items of ended turns are taken too.
     pub fn item(
         &mut self,
@@ -180,6 +209,17 @@ impl ThreadState {
             .or_else(|| self.active_turn().map(|turn| turn.id.as_str()))
             .unwrap_or("turn")
             .to_owned();
+        if is_user_message(item) {
+            let text = user_text(item);
+            let accepted = self.items.iter_mut().find(|row| {
+                row.turn_id == turn_id
+                    && row.id.starts_with(ACCEPTED)
+                    && user_text(&row.item) == text
+            });
+            if let Some(row) = accepted {
+                row.id = id.to_owned();
+            }
+        }
         let known = self.items.iter_mut().find(|row| row.id == id && row.turn_id == turn_id);
         if let Some(row) = known {
             row.item = item.clone();
@@ -198,8 +238,8 @@ impl ThreadState {
             ended_ms: completed.then_some(now_ms),
             item: item.clone(),
         };
-        if item.get("type").and_then(Value::as_str) == Some("userMessage") {
-            self.record.keep_preview(&crate::transcript::user_text(item));
+        if is_user_message(item) {
+            self.record.keep_preview(&user_text(item));
         }
         self.items.push_back(row.clone());
         if self.items.len() > REMEMBERED_ITEMS {
@@ -309,6 +349,22 @@ mod tests {
         thread.item(Some("u1"), &json!({"id": "msg_1"}), true, 1);
         let second = thread.item(Some("u2"), &json!({"id": "msg_1"}), true, 2);
         assert_eq!(second.items[0].ordinal, 1);
+    }
+
+    #[test]
+    fn the_words_of_an_accepted_message_are_kept_until_the_runtime_shows_them() {
+        let mut thread = state();
+        thread.turn_began("u1", 1);
+        let first = thread.message_accepted("u1", "hello", 2).items.remove(0);
+        let joined = thread.message_accepted("u1", "and this", 3).items.remove(0);
+        let shown = json!({"type": "userMessage", "id": "m", "content": [{"type": "text", "text": "hello"}]});
+        let taken_over = thread.item(Some("u1"), &shown, false, 4).items.remove(0);
+        assert_eq!((taken_over.ordinal, taken_over.id.as_str()), (first.ordinal, "m"));
+        assert_eq!(thread.item(Some("u1"), &shown, true, 5).items[0].state, ItemState::Completed);
+        let ended = thread.turn_ended("u1", TurnStatus::Interrupted, None, 6);
+        assert_eq!(ended.writes.items.len(), 1);
+        assert_eq!(ended.writes.items[0].ordinal, joined.ordinal);
+        assert_eq!(ended.writes.items[0].state, ItemState::Discarded);
     }
 
     #[test]

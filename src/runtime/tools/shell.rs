@@ -1,6 +1,6 @@
 //! A command that really runs: own process group, streamed output, bounded in time and size.
 
-use std::io::{self, PipeReader, Read, pipe};
+use std::io::{self, PipeReader, Read, Write, pipe};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -97,20 +97,27 @@ fn describe(status: ExitStatus, timed_out: bool, limit: Duration) -> (i32, Strin
     }
 }
 
+/// What runs first: it waits until the guard knows the group, so that no command outlives a process
+/// that is killed in between. Without the word, the end of the pipe ends it.
+const GATE: &str = r#"read -r go || exit 125; exec /bin/sh -c "$1" < /dev/null"#;
+
 fn start(turn: &Turn, number: u64, text: &str, cwd: &str) -> io::Result<(u32, Child)> {
     turn.server.guard.open()?;
     let (reader, writer) = pipe()?;
     let mut child = Command::new("/bin/sh")
-        .args(["-c", text])
+        .args(["-c", GATE, "sh", text])
         .current_dir(cwd)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .process_group(0)
         .spawn()?;
     let pid = child.id();
-    let watched =
-        turn.server.guard.enter(pid).and_then(|()| watch(&turn.inbox, number, reader, pid));
+    let watched = turn.server.guard.enter(pid).and_then(|()| {
+        watch(&turn.inbox, number, reader, pid)?;
+        let mut gate = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        gate.write_all(b"go\n")
+    });
     if let Err(error) = watched {
         kill_group(pid);
         turn.server.guard.leave(pid);
