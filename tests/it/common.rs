@@ -50,10 +50,13 @@ impl Kind {
     pub(crate) fn runtime(self) -> Runtime {
         let version = match self {
             Self::Embedded => return Runtime::Embedded,
-            Self::CodexNew => CODEX_NEW,
-            Self::CodexOld => CODEX_OLD,
+            // Another version can be tried by hand: CM_TEST_CODEX=0.155.0.
+            Self::CodexNew => {
+                std::env::var("CM_TEST_CODEX").unwrap_or_else(|_| CODEX_NEW.to_owned())
+            }
+            Self::CodexOld => CODEX_OLD.to_owned(),
         };
-        Runtime::codex(version).expect("tests/run installs the codex versions")
+        Runtime::codex(&version).expect("tests/run installs the codex versions")
     }
 
     /// The message that makes the agent of this runtime do these things, in this order.

@@ -6,7 +6,7 @@ use cm_testkit::dirs::TestDir;
 use cm_testkit::fake::{Behaviour, FakeScript, MethodRule, step};
 use serde_json::Value;
 
-use crate::common::{DEADLINE, text};
+use crate::common::{DEADLINE, text, turn_end};
 use crate::fake_app::{create, embedded, send, with_fake};
 
 #[test]
@@ -55,4 +55,44 @@ fn a_deleted_session_stays_deleted_for_everybody() {
     let tree = app.get("/api/runtime").expect_status(200).body["tree"].clone();
     let panics = &tree["children"][0]["children"][2]["observed"]["panics"];
     assert_eq!(panics, 0, "{tree}");
+}
+
+#[test]
+fn the_words_of_a_message_that_joined_a_turn_outlive_its_interrupt() {
+    let app = embedded().start();
+    let writable = serde_json::json!({
+        "cwd": app.workspace(), "filesystemSandbox": "workspace-write",
+    });
+    let session = app.post("/api/sessions", writable).expect_status(200);
+    let session = text(&session.body["session"]["sessionId"]);
+    let mut stream = app.stream(Some(&session));
+    let turn = text(&send(&app, &session, "/run sleep 5").expect_status(202).body["turnId"]);
+    stream.wait_type("approval", DEADLINE);
+    let joined = send(&app, &session, "/say second").expect_status(202);
+    assert_eq!(text(&joined.body["turnId"]), turn);
+    app.post(&format!("/api/sessions/{session}/interrupt"), serde_json::json!({}))
+        .expect_status(200);
+    turn_end(&mut stream, &turn);
+    let detail = app.get(&format!("/api/sessions/{session}")).expect_status(200);
+    let rows = detail.body["transcript"].as_array().cloned().unwrap_or_default();
+    let said: Vec<&Value> = rows.iter().filter(|row| row["role"] == "user").collect();
+    assert_eq!(said.len(), 2, "{rows:?}");
+    assert_eq!(said[1]["content"], "/say second");
+}
+
+#[test]
+fn whoever_waits_for_a_session_that_is_deleted_is_told_so() {
+    let app = embedded().start();
+    for _ in 0..5 {
+        let session = create(&app);
+        let path = format!("/api/sessions/{session}");
+        let replies: Vec<u16> = thread::scope(|scope| {
+            let senders: Vec<_> =
+                (0..6).map(|_| scope.spawn(|| send(&app, &session, "/say hi").status)).collect();
+            let deleted = scope.spawn(|| app.delete(&path).status);
+            assert_eq!(deleted.join().expect("a reply"), 200);
+            senders.into_iter().map(|sender| sender.join().expect("a reply")).collect()
+        });
+        assert!(replies.iter().all(|status| [202, 404, 410].contains(status)), "{replies:?}");
+    }
 }

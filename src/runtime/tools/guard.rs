@@ -3,8 +3,7 @@
 //! A parent-death signal would reach only the direct child, not what it started. Instead one small
 //! shell in its own process group holds the list of running command groups; its standard
 //! input is a pipe from here. When this process goes, in whatever way, the pipe closes and the
-//! shell kills the groups that are left. Between the start of a command and its entry in the list
-//! lies one write to that pipe.
+//! shell kills the groups that are left. A command waits for its entry in the list before it begins.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
