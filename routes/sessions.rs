@@ -124,8 +124,7 @@ pub(crate) async fn delete(
         "status": "ok",
         "sessionId": deleted.session_id,
         "title": deleted.title,
-        // The runtime removes its own files; the manager does not count them.
-        "deletedFileCount": 1,
+        "deletedFileCount": deleted.deleted_files,
     })))
 }
 

@@ -1,5 +1,7 @@
 //! Calls of a thread that wait for the child, and what is done with their answers.
 
+use std::path::PathBuf;
+
 use cm_core::controls::Controls;
 use cm_core::wire::{MessageAccepted, SendMessage, SessionCreated, SessionSummary};
 use serde_json::{Value, json};
@@ -42,7 +44,8 @@ pub(super) enum Pending {
     /// `thread/unarchive`.
     Unarchive { reply: Reply<SessionCreated> },
     /// `thread/delete`, or `thread/archive` where the version has none.
-    Delete { reply: Reply<Deleted> },
+    /// `file` is the session's file where it is the runtime's to remove.
+    Delete { file: Option<PathBuf>, reply: Reply<Deleted> },
     /// `thread/backgroundTerminals/clean`: what an interrupt left running.
     CleanTerminals,
 }
@@ -62,7 +65,7 @@ impl Pending {
             Self::FirstName { reply, .. } | Self::Unarchive { reply } => answer(reply, Err(error)),
             Self::Rename { reply, .. } => answer(reply, Err(error)),
             Self::Archive { reply } => answer(reply, Err(error)),
-            Self::Delete { reply } => answer(reply, Err(error)),
+            Self::Delete { reply, .. } => answer(reply, Err(error)),
             Self::CleanTerminals => {}
         }
     }

@@ -277,7 +277,7 @@ impl Thread {
             Pending::Rename { title, reply } => self.renamed(title, outcome, reply),
             Pending::Archive { reply } => self.archived(outcome, reply),
             Pending::Unarchive { reply } => self.unarchived(outcome, reply),
-            Pending::Delete { reply } => self.deleted(outcome, reply, ctx),
+            Pending::Delete { file, reply } => self.deleted(outcome, file, reply, ctx),
             Pending::CleanTerminals => {
                 if let Err(error) = outcome {
                     tracing::debug!(thread = %self.id, %error, "no terminals were cleaned");

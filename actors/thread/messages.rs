@@ -36,6 +36,10 @@ pub struct Deleted {
     pub message: &'static str,
     /// When, ISO-8601 UTC.
     pub deleted_at: String,
+    /// Files of the session that are gone from the runtime's disk. Only the delete's own answer
+    /// shows it.
+    #[serde(skip)]
+    pub deleted_files: u32,
 }
 
 /// Why a steer did not happen: the word for `code`, and the runtime's text.

@@ -1,5 +1,7 @@
 //! What people and programs ask of a session: its life, from creation to deletion, and a look at it.
 
+use std::path::PathBuf;
+
 use actix::prelude::*;
 use cm_core::controls::Controls;
 use cm_core::error::ErrorCode;
@@ -24,7 +26,14 @@ impl Deleted {
     /// A session that was deleted now.
     pub(super) fn now(session_id: cm_core::ids::ThreadId, title: Option<String>) -> Self {
         let deleted_at = clock::now_iso();
-        Self { status: "deleted", session_id, title, message: DELETED_MESSAGE, deleted_at }
+        Self {
+            status: "deleted",
+            session_id,
+            title,
+            message: DELETED_MESSAGE,
+            deleted_at,
+            deleted_files: 0,
+        }
     }
 }
 
@@ -278,13 +287,17 @@ impl Thread {
         // Versions without a delete keep the thread in their archive; the manager forgets it.
         let method =
             if self.child_has("thread/delete") { "thread/delete" } else { "thread/archive" };
+        // An archived file only moves; the stat is of the manager's own data directory.
+        let path = self.state.record.thread.get("path").and_then(Value::as_str).map(PathBuf::from);
+        let file = path.filter(|path| method == "thread/delete" && path.is_file());
         let params = json!({ "threadId": self.id });
-        self.call(method, params, Pending::Delete { reply }, ctx);
+        self.call(method, params, Pending::Delete { file, reply }, ctx);
     }
 
     pub(super) fn deleted(
         &mut self,
         outcome: Result<Value, CallFailure>,
+        file: Option<PathBuf>,
         reply: Reply<Deleted>,
         ctx: &mut Context<Self>,
     ) {
@@ -295,7 +308,8 @@ impl Thread {
         }
         self.let_go_of_requests();
         let title = Some(self.state.record.shown_title().to_owned());
-        let body = Deleted::now(self.id.clone(), title);
+        let mut body = Deleted::now(self.id.clone(), title);
+        body.deleted_files = u32::from(file.is_some_and(|file| !file.exists()));
         let store = self.shared.store.clone();
         let id = self.id.clone();
         let pending = self.flush();

@@ -73,8 +73,12 @@ fn a_deleted_session_is_gone(kind: Kind) {
     let mut elsewhere = bench.app.stream(Some("another-session"));
     elsewhere.wait_type("ready", DEADLINE);
     let path = format!("/api/sessions/{session}");
+    let file = text(&bench.app.get(&path).expect_status(200).body["thread"]["path"]);
+    assert!(std::path::Path::new(&file).is_file(), "{file}");
     let body = bench.app.delete(&path).expect_status(200).body;
     assert_eq!((&body["status"], &body["sessionId"]), (&json!("ok"), &json!(session)));
+    assert_eq!(body["deletedFileCount"], 1);
+    assert!(!std::path::Path::new(&file).exists(), "{file}");
     let told = elsewhere.wait_type("session_deleted", DEADLINE);
     assert_eq!(told["payload"]["sessionId"], session);
     assert_eq!(told["payload"]["status"], "deleted");
