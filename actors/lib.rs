@@ -13,12 +13,14 @@
 //! - [`app_server`]: one child process is one incarnation of one actor.
 //! - [`thread`]: the registry and one actor per Codex thread.
 //! - [`request`]: one actor per pending approval, question or tool call.
+//! - [`metrics`]: what is counted, for `/metrics`.
 //! - [`clock`]: wall clock time in the forms that records and bodies use.
 
 pub mod app_server;
 pub mod clock;
 pub mod handle;
 pub mod journal;
+pub mod metrics;
 pub mod request;
 pub mod store;
 pub mod supervisor;

@@ -84,6 +84,8 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/api/login", web::post().to(security::log_in))
         .route("/api/logout", web::post().to(security::log_out))
         .route("/api/stream", web::get().to(stream::connect))
+        .route("/api/events", web::get().to(stream::all_events))
+        .route("/api/sessions/{id}/events", web::get().to(stream::session_events))
         .route("/api/stream/tickets", web::post().to(security::issue_ticket))
         .route("/api/sessions", read().to(sessions::list))
         .route("/api/sessions", web::post().to(sessions::create))

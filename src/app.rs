@@ -191,7 +191,8 @@ async fn run(
     let hub_settings =
         HubSettings { ring_bytes: settings.limits.ring, patience: SUBSCRIBER_PATIENCE };
     let server = HttpServer::new(move || {
-        let (hub, hub_address) = Hub::start_on_worker(api.journal.clone(), hub_settings);
+        let (hub, hub_address) =
+            Hub::start_on_worker(api.journal.clone(), api.threads.clone(), hub_settings);
         worker_hubs.lock().unwrap_or_else(PoisonError::into_inner).push(hub_address);
         App::new()
             .wrap(from_fn(gate))
@@ -296,7 +297,8 @@ async fn start_tree(
         api_key: settings.runtime.openai_api_key.as_ref().map(|key| key.expose().to_owned()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let journal = JournalConfig { ring_bytes: settings.limits.ring };
+    let journal =
+        JournalConfig { ring_bytes: settings.limits.ring, log_bytes: settings.limits.log };
     on_arbiter(control, move || {
         let for_state = handles.clone();
         let state = ChildSpec {
@@ -315,6 +317,7 @@ async fn start_tree(
             handles.registry,
             policy,
             app_server,
+            handles.journal.flow(),
             state_changed(handles.journal),
         );
         Supervisor::start_tree("root", Strategy::OneForOne, vec![state, app_server])
@@ -364,7 +367,7 @@ fn state_specs(
 
 /// Tells subscribers of the child's supervision: that it waits for its restart, or has failed.
 fn state_changed(journal: JournalHandle) -> impl Fn(&cm_actors::supervisor::ChildState) + 'static {
-    use cm_core::event::{Audience, Durability, FrameBody};
+    use cm_core::event::{Audience, Durability, FrameBatch};
     move |state| {
         if !matches!(state.state, "backoff" | "failed") {
             return;
@@ -375,9 +378,11 @@ fn state_changed(journal: JournalHandle) -> impl Fn(&cm_actors::supervisor::Chil
             "restarts": state.restarts,
             "reason": state.last_exit,
         });
-        let (audience, durability) = (Audience::Everyone, Durability::Recorded);
-        if let Ok(frame) = FrameBody::new("runtime_state", audience, None, durability, &payload) {
-            journal.publish(vec![frame]);
+        let mut frames = FrameBatch::default();
+        let (audience, durability) = (&Audience::Everyone, Durability::Recorded);
+        if let Err(error) = frames.push("runtime_state", audience, None, durability, &payload) {
+            tracing::error!(%error, "an event could not be written");
         }
+        journal.publish(frames);
     }
 }

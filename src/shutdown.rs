@@ -8,7 +8,7 @@ use actix::Addr;
 use actix_web::dev::ServerHandle;
 use cm_actors::supervisor::SupervisorHandle;
 use cm_actors::thread::ThreadsHandle;
-use cm_routes::stream::{CloseAll, CutAll, Hub};
+use cm_routes::stream::{CloseSubscribers, CutConnections, Hub};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
@@ -77,13 +77,13 @@ async fn stop(stoppable: Stoppable) {
     let hubs = hubs.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for hub in &hubs {
         // A worker that is gone has no subscribers.
-        hub.try_send(CloseAll).ok();
+        hub.try_send(CloseSubscribers).ok();
     }
     let parked = threads.park_all(PARKING);
     let cut = async {
         tokio::time::sleep(CLOSING).await;
         for hub in &hubs {
-            hub.try_send(CutAll).ok();
+            hub.try_send(CutConnections).ok();
         }
     };
     let (parked, ()) = tokio::join!(parked, cut);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use cm_core::ids::Incarnation;
 use cm_core::restart::ExitKind;
-use cm_core::rpc::{Line, encode_error, encode_notification, encode_result};
+use cm_core::rpc::encode_notification;
 use cm_core::wire::ExitView;
 use cm_process::{Child, ChildExit, OrphanLedger, StdinError};
 use serde_json::{Value, json};
@@ -18,13 +18,13 @@ use super::calls::{CallTable, Caller, Settled};
 use super::classify::{classify, settle};
 use super::config::AppServerConfig;
 use super::failure::CallFailure;
-use super::messages::{
-    Announce, Batch, Call, CallOutcome, Inbound, Respond, RuntimeDown, RuntimeEvent, RuntimeUp,
-};
+use super::messages::{Batch, CallOutcome, Inbound, RuntimeDown, RuntimeEvent, RuntimeUp};
+use super::parse::Parsed;
 use super::pipe::{self, FromChild, describe};
 use super::status::{AppServerStatus, StatusCell};
 use crate::clock;
-use crate::supervisor::{ExitGuard, Observe};
+use crate::journal::Flow;
+use crate::supervisor::ExitGuard;
 
 /// How often deadlines and retries are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -38,8 +38,9 @@ const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Who hears of the child: the registry.
 pub(super) type Listener = Box<dyn Fn() -> Option<Recipient<RuntimeEvent>>>;
 
+/// How far a life is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// The process is started and introduced.
     Starting,
     /// Calls are taken.
@@ -52,20 +53,22 @@ enum Phase {
 
 /// One life of the child.
 pub(super) struct AppServer {
-    config: Arc<AppServerConfig>,
-    status: StatusCell,
+    pub(super) config: Arc<AppServerConfig>,
+    pub(super) status: StatusCell,
     listener: Listener,
     ledger: Arc<OrphanLedger>,
-    guard: ExitGuard,
-    incarnation: Incarnation,
-    phase: Phase,
-    child: Option<Child>,
+    pub(super) guard: ExitGuard,
+    /// What the readers of the ring say about reading on.
+    flow: Flow,
+    pub(super) incarnation: Incarnation,
+    pub(super) phase: Phase,
+    pub(super) child: Option<Child>,
     boot: Boot,
-    calls: CallTable,
+    pub(super) calls: CallTable,
     /// Output of the child; `None` while it is being waited for.
     output: Option<mpsc::Receiver<FromChild>>,
     /// What the registry is still to be told, in order. Output is only read while this is empty.
-    outbox: VecDeque<RuntimeEvent>,
+    pub(super) outbox: VecDeque<RuntimeEvent>,
     /// Whether an event is on its way to the registry.
     sending: bool,
     /// Why the process is being ended, when that is known before it ends.
@@ -79,6 +82,7 @@ impl AppServer {
         listener: Listener,
         ledger: Arc<OrphanLedger>,
         guard: ExitGuard,
+        flow: Flow,
     ) -> Self {
         let incarnation = guard.incarnation();
         Self {
@@ -87,6 +91,7 @@ impl AppServer {
             listener,
             ledger,
             guard,
+            flow,
             incarnation,
             phase: Phase::Starting,
             child: None,
@@ -158,7 +163,7 @@ impl AppServer {
     }
 
     /// Writes calls while there are places.
-    fn write_calls(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn write_calls(&mut self, ctx: &mut Context<Self>) {
         let Some(child) = &self.child else { return };
         let stdin = child.stdin();
         let now = Instant::now();
@@ -193,7 +198,7 @@ impl AppServer {
     }
 
     /// Hands outcomes to their owners; those that travel in batches become one.
-    fn settle_all(&mut self, settled: Vec<Settled>, ctx: &mut Context<Self>) {
+    pub(super) fn settle_all(&mut self, settled: Vec<Settled>, ctx: &mut Context<Self>) {
         let mut items: Vec<Inbound> = Vec::new();
         for settled in settled {
             match settled {
@@ -272,7 +277,7 @@ impl AppServer {
     }
 
     /// Tells the registry what it is still to be told, then reads on.
-    fn pump(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
         if self.sending {
             return;
         }
@@ -313,7 +318,11 @@ impl AppServer {
         let Some(mut output) = self.output.take() else {
             return;
         };
+        let flow = self.flow.clone();
         let read = async move {
+            if !flow.is_open() {
+                flow.opened().await;
+            }
             let read = output.recv().await;
             (output, read)
         };
@@ -328,7 +337,7 @@ impl AppServer {
         }));
     }
 
-    fn read(&mut self, lines: Vec<Line>, ctx: &mut Context<Self>) {
+    fn read(&mut self, lines: Parsed, ctx: &mut Context<Self>) {
         let classified = classify(lines, self.incarnation, &mut self.calls);
         if !classified.batch.items.is_empty() {
             self.outbox.push_back(RuntimeEvent::Batch(Arc::new(classified.batch)));
@@ -405,95 +414,5 @@ impl Actor for AppServer {
                 actor.kill(format!("it was not ready within {} s", limit.as_secs_f64()));
             }
         });
-    }
-}
-
-impl Handler<Call> for AppServer {
-    type Result = ();
-
-    fn handle(&mut self, call: Call, ctx: &mut Self::Context) {
-        let timeout = call.deadline.unwrap_or(self.config.call_timeout);
-        if self.phase != Phase::Ready {
-            let failed = Settled::Owner(call.owner, Err(CallFailure::Unavailable));
-            self.settle_all(vec![failed], ctx);
-            return;
-        }
-        let caller = Caller::Owner(call.owner);
-        let added = self.calls.add(caller, call.method, call.params, timeout, call.background);
-        if let Err(Caller::Owner(owner)) = added {
-            let failed = Settled::Owner(owner, Err(CallFailure::Overloaded));
-            self.settle_all(vec![failed], ctx);
-        }
-        self.write_calls(ctx);
-    }
-}
-
-impl Handler<Respond> for AppServer {
-    type Result = Result<(), CallFailure>;
-
-    fn handle(&mut self, respond: Respond, _: &mut Self::Context) -> Self::Result {
-        let alive = matches!(self.phase, Phase::Ready | Phase::Stopping | Phase::Starting);
-        let child = self.child.as_ref().filter(|_| alive).ok_or(CallFailure::Unavailable)?;
-        // An answer never crosses into another life: ids start at 0 in each.
-        if respond.incarnation != self.incarnation {
-            return Err(CallFailure::Unavailable);
-        }
-        let line = match &respond.outcome {
-            Ok(result) => encode_result(&respond.id, result),
-            Err(error) => encode_error(&respond.id, error),
-        };
-        let line = line.map_err(|_| CallFailure::Unavailable)?;
-        child.stdin().write(line).map_err(|error| match error {
-            StdinError::Full => CallFailure::Overloaded,
-            _ => CallFailure::Unavailable,
-        })
-    }
-}
-
-impl Handler<Announce> for AppServer {
-    type Result = ();
-
-    fn handle(&mut self, _: Announce, ctx: &mut Self::Context) {
-        if self.phase == Phase::Ready {
-            let profile = Arc::clone(&self.status.read().profile);
-            let up = RuntimeUp { incarnation: self.incarnation, profile };
-            self.outbox.push_back(RuntimeEvent::Up(up));
-            self.pump(ctx);
-        }
-    }
-}
-
-impl Handler<Observe> for AppServer {
-    type Result = MessageResult<Observe>;
-
-    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
-        MessageResult(json!({
-            "phase": format!("{:?}", self.phase).to_lowercase(),
-            "pid": self.child.as_ref().map(Child::pid),
-            "inFlight": self.calls.in_flight(),
-            "outbox": self.outbox.len(),
-        }))
-    }
-}
-
-/// Ends the process in order. Sent by the supervisor.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(super) struct Stop;
-
-impl Handler<Stop> for AppServer {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        if self.phase == Phase::Gone {
-            return;
-        }
-        self.phase = Phase::Stopping;
-        if let Some(child) = &self.child {
-            child.stop(self.config.stop);
-        }
-        // Nobody waits for a child that was told to end.
-        let abandoned = self.calls.abandon();
-        self.settle_all(abandoned, ctx);
     }
 }

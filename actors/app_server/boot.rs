@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use cm_core::compat::{PROBE_METHOD, Profile, Version};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::failure::CallFailure;
@@ -100,7 +99,7 @@ impl Boot {
     pub(super) fn apply(&mut self, call: OwnCall, outcome: &CallOutcome, has_key: bool) -> Step {
         match (call, outcome) {
             (OwnCall::Initialize, Ok(result)) => {
-                let result: Value = value(result);
+                let result = result.value();
                 let agent = result.get("userAgent").and_then(Value::as_str).map(str::to_owned);
                 self.profile.version = agent.as_deref().and_then(Version::from_user_agent);
                 self.profile.user_agent = agent;
@@ -117,7 +116,7 @@ impl Boot {
                 self.next()
             }
             (OwnCall::Account, Ok(result)) => {
-                let result = value(result);
+                let result = result.value();
                 self.account.account =
                     result.get("account").filter(|account| !account.is_null()).cloned();
                 self.account.required =
@@ -154,10 +153,6 @@ impl Boot {
     }
 }
 
-fn value(raw: &RawValue) -> Value {
-    serde_json::from_str(raw.get()).unwrap_or(Value::Null)
-}
-
 /// Methods that the manager relies on and that this child lacks, for the log.
 pub(super) fn missing(profile: &Profile) -> BTreeSet<&'static str> {
     ["thread/start", "thread/resume", "thread/read", "turn/start", "turn/interrupt"]
@@ -172,7 +167,7 @@ mod tests {
     use cm_core::rpc::RpcError;
 
     fn ok(value: &Value) -> CallOutcome {
-        Ok(serde_json::value::to_raw_value(value).unwrap())
+        Ok(cm_core::rpc::RawJson::encode(value).unwrap())
     }
 
     fn listed() -> CallOutcome {

@@ -262,7 +262,7 @@ mod tests {
         let mut table = CallTable::default();
         add(&mut table, "thread/read", false);
         lines(&mut table, Instant::now());
-        let null = || Ok(serde_json::value::RawValue::NULL.to_owned());
+        let null = || Ok(cm_core::rpc::RawJson::null());
         assert!(matches!(table.answered(&RpcId::Number(1), null()), Settled::Owner(..)));
         assert!(matches!(table.answered(&RpcId::Number(1), null()), Settled::Unknown));
         assert!(matches!(table.answered(&RpcId::Text("1".to_owned()), null()), Settled::Unknown));

@@ -1,98 +1,36 @@
-//! From lines to what they say.
+//! Whose answers are whose.
 
 use cm_core::ids::Incarnation;
-use cm_core::rpc::{self, Line, RpcId, ThreadRef, parse_line};
-use serde_json::value::RawValue;
 
+use super::boot::OwnCall;
 use super::calls::{CallTable, Settled};
-use super::failure::CallFailure;
 use super::messages::{Batch, CallOutcome, Inbound, InboundKind, Owner};
-use crate::clock;
+use super::parse::Parsed;
 
-/// Prefix of the notifications by which codex 0.106 repeats every event in an older form.
-const LEGACY_PREFIX: &str = "codex/event/";
-
-/// What a batch of lines becomes.
+/// What the lines of one read become.
 pub(super) struct Classified {
     /// What goes to the registry.
     pub(super) batch: Batch,
     /// Answers to calls of the actor itself.
-    pub(super) own: Vec<(super::boot::OwnCall, CallOutcome)>,
+    pub(super) own: Vec<(OwnCall, CallOutcome)>,
     /// Whether the child said that its account changed.
     pub(super) account_changed: bool,
 }
 
-/// Classifies lines, settling the calls that they answer.
+/// Settles the calls that the lines answer.
 pub(super) fn classify(
-    lines: Vec<Line>,
+    parsed: Parsed,
     incarnation: Incarnation,
     calls: &mut CallTable,
 ) -> Classified {
-    let batch = Batch { incarnation, received_at: clock::now_iso(), items: Vec::new() };
-    let mut classified = Classified { batch, own: Vec::new(), account_changed: false };
-    for line in lines {
-        let text = match line {
-            Line::Text(text) => text,
-            Line::TooLong { bytes } => {
-                classified.unreadable(format!("a line of {bytes} bytes is over the limit"));
-                continue;
-            }
-            Line::NotUtf8 { bytes } => {
-                classified.unreadable(format!("a line of {bytes} bytes is not UTF-8"));
-                continue;
-            }
-            Line::Partial { bytes } => {
-                classified.unreadable(format!(
-                    "the output ended in the middle of a line ({bytes} bytes)"
-                ));
-                continue;
-            }
-        };
-        match parse_line(&text) {
-            Ok(rpc::Inbound::Notification { method, params }) => {
-                if !method.starts_with(LEGACY_PREFIX) {
-                    classified.account_changed |= method == "account/updated";
-                    let ids = ThreadRef::of(params);
-                    let params = params.map(RawValue::to_owned);
-                    classified.push(ids, InboundKind::Notification { method, params });
-                }
-            }
-            Ok(rpc::Inbound::Request { id, method, params }) => {
-                let ids = ThreadRef::of(params);
-                let params = params.map(RawValue::to_owned);
-                classified.push(ids, InboundKind::Request { id, method, params });
-            }
-            Ok(rpc::Inbound::Answer { id, outcome }) => {
-                let outcome = match outcome {
-                    Ok(Some(result)) => Ok(result.to_owned()),
-                    Ok(None) => Ok(null()),
-                    Err(error) => Err(CallFailure::Rpc(error)),
-                };
-                classified.answer(&id, outcome, calls);
-            }
-            Err(error) => classified.unreadable(format!("a line is {error}")),
-        }
-    }
-    classified
-}
-
-impl Classified {
-    fn push(&mut self, ids: ThreadRef, kind: InboundKind) {
-        let ThreadRef { thread_id, turn_id, item_id } = ids;
-        self.batch.items.push(Inbound { thread_id, turn_id, item_id, kind });
-    }
-
-    fn unreadable(&mut self, what: String) {
-        tracing::warn!(what, "unreadable output of the app-server; going on");
-        self.push(ThreadRef::default(), InboundKind::Unreadable { what });
-    }
-
-    fn answer(&mut self, id: &RpcId, outcome: CallOutcome, calls: &mut CallTable) {
-        match calls.answered(id, outcome) {
-            Settled::Own(own, outcome) => self.own.push((own, outcome)),
+    let Parsed { received_at, mut items, answers, account_changed } = parsed;
+    let mut own = Vec::new();
+    for (place, id, outcome) in answers {
+        match calls.answered(&id, outcome) {
+            Settled::Own(call, outcome) => own.push((call, outcome)),
             Settled::Owner(owner, outcome) => {
-                if let Some(item) = settle(owner, outcome) {
-                    self.batch.items.push(item);
+                if let (Some(answer), Some(item)) = (settle(owner, outcome), items.get_mut(place)) {
+                    *item = answer;
                 }
             }
             Settled::Again => {}
@@ -101,6 +39,8 @@ impl Classified {
             }
         }
     }
+    let batch = Batch { incarnation, received_at, items };
+    Classified { batch, own, account_changed }
 }
 
 /// Hands an outcome to its owner; what is to travel in a batch is answered.
@@ -115,9 +55,5 @@ pub(super) fn settle(owner: Owner, outcome: CallOutcome) -> Option<Inbound> {
         Owner::Registry { token } => (None, token),
     };
     let kind = InboundKind::Answer { token, outcome };
-    Some(Inbound { thread_id, turn_id: None, item_id: None, kind })
-}
-
-fn null() -> Box<RawValue> {
-    RawValue::NULL.to_owned()
+    Some(Inbound { thread_id, turn_id: None, kind })
 }

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use cm_core::compat::Profile;
+use cm_core::event::Method;
 use cm_core::ids::{Incarnation, ThreadId};
-use cm_core::rpc::{RpcError, RpcId};
+use cm_core::rpc::{RawJson, RpcError, RpcId};
 use serde_json::Value;
-use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::failure::CallFailure;
 
 /// What became of a call: the raw result (`null` when the child sent none), or why it failed.
-pub type CallOutcome = Result<Box<RawValue>, CallFailure>;
+pub type CallOutcome = Result<RawJson, CallFailure>;
 
 /// Who gets the answer of a call.
 #[derive(Debug)]
@@ -116,9 +116,7 @@ pub struct Inbound {
     /// The thread it belongs to.
     pub thread_id: Option<ThreadId>,
     /// The turn it names.
-    pub turn_id: Option<String>,
-    /// The item it names.
-    pub item_id: Option<String>,
+    pub turn_id: Option<Arc<str>>,
     /// What it is.
     pub kind: InboundKind,
 }
@@ -129,18 +127,18 @@ pub enum InboundKind {
     /// A notification.
     Notification {
         /// Its method.
-        method: String,
+        method: Arc<Method>,
         /// Its raw params.
-        params: Option<Box<RawValue>>,
+        params: Option<RawJson>,
     },
     /// A request that waits for an answer.
     Request {
         /// The id to answer with.
         id: RpcId,
         /// Its method.
-        method: String,
+        method: Arc<Method>,
         /// Its raw params.
-        params: Option<Box<RawValue>>,
+        params: Option<RawJson>,
     },
     /// The answer to a call of a thread or of the registry.
     Answer {
@@ -154,4 +152,7 @@ pub enum InboundKind {
         /// What was wrong with it.
         what: String,
     },
+    /// A line that says nothing to anybody but the child's actor: the answer to one of its own
+    /// calls, or to no call.
+    Nothing,
 }

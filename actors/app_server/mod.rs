@@ -8,9 +8,10 @@
 //! # Layout
 //!
 //! - `spec`, `config`: the child's place in the tree, and what it is started with.
-//! - `actor`: one life of the child; `boot`: its first words; `pipe`: its process and how that ends.
+//! - `actor`: one life of the child; `boot`: its first words; `pipe`: its process and how that
+//!   ends; `handlers`: what is asked of it.
 //! - `calls`: calls that wait for their turn or for an answer; `failure`: why one failed.
-//! - `classify`: from lines to what they say.
+//! - `parse`: from lines to what they say; `classify`: whose answers are whose.
 //! - `messages`, `handle`, `status`: how everyone else reaches and sees it.
 
 mod actor;
@@ -20,7 +21,9 @@ mod classify;
 mod config;
 mod failure;
 mod handle;
+mod handlers;
 mod messages;
+mod parse;
 mod pipe;
 mod spec;
 mod status;

@@ -8,6 +8,7 @@ use cm_process::{Child, ChildExit, ChildSpec, OrphanLedger, OutputSink, SinkStat
 use tokio::sync::mpsc;
 
 use super::config::AppServerConfig;
+use super::parse::{Parsed, Parser};
 use crate::clock;
 
 /// Reads that may wait between the pipe's thread and this actor. Overflow rule: the thread waits,
@@ -17,17 +18,22 @@ const READ_AHEAD: usize = 4;
 /// What the child's threads say.
 pub(super) enum FromChild {
     /// It wrote lines.
-    Lines(Vec<Line>),
+    Lines(Parsed),
     /// It is gone; nothing comes after this.
     Ended(ChildExit),
 }
 
-/// Carries output from the pipe's thread to the actor.
-struct PipeSink(mpsc::Sender<FromChild>);
+/// Carries output from the pipe's thread to the actor. Lines are understood on that thread, so
+/// that a line of any size keeps no actor from its work.
+struct PipeSink {
+    sender: mpsc::Sender<FromChild>,
+    parser: Parser,
+}
 
 impl OutputSink for PipeSink {
     fn lines(&mut self, batch: Vec<Line>) -> SinkState {
-        match self.0.blocking_send(FromChild::Lines(batch)) {
+        let parsed = self.parser.parse(batch, clock::now_iso());
+        match self.sender.blocking_send(FromChild::Lines(parsed)) {
             Ok(()) => SinkState::Open,
             Err(_) => SinkState::Gone,
         }
@@ -35,7 +41,7 @@ impl OutputSink for PipeSink {
 
     fn ended(&mut self, exit: ChildExit) {
         // An actor that is gone has nobody left to tell.
-        self.0.blocking_send(FromChild::Ended(exit)).ok();
+        self.sender.blocking_send(FromChild::Ended(exit)).ok();
     }
 }
 
@@ -57,7 +63,7 @@ pub(super) fn spawn(
     let ledger = Arc::clone(ledger);
     let work = tokio::task::spawn_blocking(move || {
         let log = Box::new(|line: &str| tracing::debug!(target: "codex_stderr", line));
-        let child = spawn_logged(spec, PipeSink(sender), log)?;
+        let child = spawn_logged(spec, PipeSink { sender, parser: Parser::default() }, log)?;
         if let Some(identity) = child.identity()
             && let Err(error) = ledger.record(identity)
         {

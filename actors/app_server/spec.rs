@@ -7,11 +7,13 @@ use actix::prelude::*;
 use cm_core::restart::{Policy, Restart};
 use cm_process::OrphanLedger;
 
-use super::actor::{AppServer, Stop};
+use super::actor::AppServer;
 use super::config::AppServerConfig;
 use super::handle::AppServerHandle;
+use super::handlers::Stop;
 use super::messages::RuntimeEvent;
 use crate::handle::Handle;
+use crate::journal::Flow;
 use crate::supervisor::{ChildSpec, ChildState, Started, observer};
 use crate::thread::{ParkAll, ThreadRegistry};
 
@@ -26,12 +28,13 @@ const STOP_MARGIN: Duration = Duration::from_millis(500);
 
 /// The spec of the child's actor.
 ///
-/// `on_state` is told of every change of its supervision, for subscribers.
+/// `flow` holds back its output for the readers of the ring. `on_state` is told of every change of its supervision, for subscribers.
 pub fn app_server_spec(
     handle: AppServerHandle,
     registry: Handle<ThreadRegistry>,
     policy: Policy,
     config: AppServerConfig,
+    flow: Flow,
     on_state: impl Fn(&ChildState) + 'static,
 ) -> ChildSpec {
     let ledger = Arc::new(OrphanLedger::new(config.ledger.clone()));
@@ -64,6 +67,7 @@ pub fn app_server_spec(
                 listener,
                 Arc::clone(&ledger),
                 guard,
+                flow.clone(),
             );
             let address = AppServer::create(|ctx| {
                 ctx.set_mailbox_capacity(MAILBOX);

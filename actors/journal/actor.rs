@@ -8,14 +8,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use cm_core::event::FrameBody;
+use bytes::Bytes;
+use cm_core::event::{Durability, FrameBatch};
 use cm_core::ids::{Epoch, Seq};
 use cm_core::restart::{ExitKind, Policy, Restart};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::frame::{Frame, NewSegment, Segment};
-use crate::handle::{CallError, Handle};
+use super::boot::{BLOCK, Origin, Reservation, begin, reserve};
+use super::flow::Flow;
+use super::handle::JournalHandle;
+use super::log::{self, Log};
+use super::messages::{
+    AnnounceTick, AttachWorker, Attached, CatchUp, CaughtUp, FramesPublished, GetHead, Head,
+    History, PublishFrames, ReadHistory, ResetReason, StopJournal,
+};
+use super::segment::{Segment, by_durability};
+use crate::clock;
+use crate::metrics::StreamStats;
 use crate::store::{StoreError, StoreHandle, WriteBatch, keys};
 use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, StateCell};
 
@@ -23,20 +33,22 @@ use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, StateCell};
 /// worker is told that there is a gap.
 const MAILBOX: usize = 16 * 1024;
 
-/// How many numbers are reserved on the disk at once.
-const BLOCK: u64 = 1_000_000;
-
 /// When fewer numbers than this are left, the next block is reserved in the background.
 const LOW_WATER: u64 = BLOCK / 10;
+
+/// Bytes of one page of history.
+const HISTORY_PAGE: usize = 1024 * 1024;
 
 /// What the journal needs to know.
 #[derive(Debug, Clone, Copy)]
 pub struct JournalConfig {
     /// Bytes of frames that the ring keeps.
     pub ring_bytes: usize,
+    /// Bytes of durable frames that are kept on the disk, for cursors that are older than the ring.
+    pub log_bytes: u64,
 }
 
-/// The journal.
+/// The journal: it numbers frames, keeps them encoded once, and tells workers of them.
 pub struct Journal {
     config: JournalConfig,
     store: StoreHandle,
@@ -49,124 +61,30 @@ pub struct Journal {
     reserved: Seq,
     /// Whether a reservation is on its way.
     reserving: bool,
-    ring: VecDeque<Arc<Segment>>,
+    /// Numbers up to this one belong to lives before this one.
+    floor: Seq,
+    /// Of those, the last one up to which the log is known to be complete.
+    certain: Seq,
+    log: Log,
+    ring: VecDeque<(i64, Arc<Segment>)>,
     ring_bytes: usize,
+    /// Bytes that were published in this life.
+    position: u64,
+    /// Segments that workers have not been told of.
+    unannounced: Vec<Arc<Segment>>,
     workers: Vec<Worker>,
     /// Shared with the handle: set when a publication was lost.
     lost: Arc<AtomicBool>,
+    flow: Flow,
+    stats: Arc<StreamStats>,
 }
 
 struct Worker {
-    recipient: Recipient<NewSegment>,
+    recipient: Recipient<FramesPublished>,
     /// Whether a message for it waits for room in its mailbox; it then asks for what it missed.
     nudged: Rc<Cell<bool>>,
     /// Dropped with the journal, which tells the worker to attach to the next one.
     _life: oneshot::Sender<()>,
-}
-
-/// How actors and workers reach the journal.
-#[derive(Debug, Clone, Default)]
-pub struct JournalHandle {
-    handle: Handle<Journal>,
-    lost: Arc<AtomicBool>,
-}
-
-/// Publishes frames in order. Sent by threads and the registry.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Publish(pub Vec<FrameBody>);
-
-/// Makes a worker hear of new frames. Sent by each HTTP worker when it starts.
-#[derive(Debug, Message)]
-#[rtype(result = "Option<Attached>")]
-pub struct Attach(pub Recipient<NewSegment>);
-
-/// What a worker starts from.
-#[derive(Debug)]
-pub struct Attached {
-    /// The head.
-    pub head: Head,
-    /// Ends when this journal does; a worker then attaches to the next one.
-    pub life: oneshot::Receiver<()>,
-    /// Everything that is in the ring.
-    pub ring: Vec<Arc<Segment>>,
-}
-
-/// Asks for the frames behind a number. Sent by a worker that noticed a gap.
-#[derive(Debug, Message)]
-#[rtype(result = "CaughtUp")]
-pub struct CatchUp(pub Seq);
-
-/// What a worker missed.
-#[derive(Debug, Clone)]
-pub struct CaughtUp {
-    /// The last number that was given.
-    pub head: Seq,
-    /// The segments behind the worker's number; all that are left when it is not complete.
-    pub segments: Vec<Arc<Segment>>,
-    /// Whether nothing is missing before the first of them.
-    pub complete: bool,
-}
-
-/// The newest number and the history it belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// Identity of the history.
-    pub epoch: Epoch,
-    /// The last number that was given.
-    pub seq: Seq,
-}
-
-/// Asks for the head. Sent by routes.
-#[derive(Debug, Message)]
-#[rtype(result = "Option<Head>")]
-struct GetHead;
-
-impl JournalHandle {
-    /// Publishes frames in order.
-    ///
-    /// When the journal cannot take them, they are lost, and every subscriber is told so as soon
-    /// as the journal takes anything again.
-    pub fn publish(&self, frames: Vec<FrameBody>) {
-        if frames.is_empty() {
-            return;
-        }
-        let count = frames.len();
-        if let Err(error) = self.handle.tell(Publish(frames)) {
-            self.lost.store(true, Ordering::Release);
-            tracing::error!(count, %error, "frames could not be published");
-        }
-    }
-
-    /// The newest number and the history it belongs to; `None` while the journal starts.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError`] when the journal does not answer within a second.
-    pub async fn head(&self) -> Result<Option<Head>, CallError> {
-        self.handle.ask(GetHead, Duration::from_secs(1)).await
-    }
-
-    /// Makes a worker hear of new frames.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError`] when the journal does not answer within five seconds.
-    pub async fn attach(
-        &self,
-        worker: Recipient<NewSegment>,
-    ) -> Result<Option<Attached>, CallError> {
-        self.handle.ask(Attach(worker), Duration::from_secs(5)).await
-    }
-
-    /// The frames behind a number, as far as the ring reaches back.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError`] when the journal does not answer within five seconds.
-    pub async fn catch_up(&self, after: Seq) -> Result<CaughtUp, CallError> {
-        self.handle.ask(CatchUp(after), Duration::from_secs(5)).await
-    }
 }
 
 /// The spec of the journal. `state` is kept current with its supervision.
@@ -192,10 +110,17 @@ pub fn journal_spec(
                 last: Seq(0),
                 reserved: Seq(0),
                 reserving: false,
+                floor: Seq(0),
+                certain: Seq(0),
+                log: Log::new(config.log_bytes),
                 ring: VecDeque::new(),
                 ring_bytes: 0,
+                position: 0,
+                unannounced: Vec::new(),
                 workers: Vec::new(),
                 lost: Arc::clone(&handle.lost),
+                flow: handle.flow.clone(),
+                stats: handle.stats(),
             };
             let address = Journal::create(|ctx| {
                 ctx.set_mailbox_capacity(MAILBOX);
@@ -203,82 +128,70 @@ pub fn journal_spec(
             });
             handle.handle.fill(address.clone());
             let clear = handle.clone();
-            Started::of(address, || Stop, move || clear.handle.clear())
+            Started::of(address, || StopJournal, move || clear.handle.clear())
         }),
     }
 }
 
-/// What the store says about numbers, after reserving a block.
-struct Reservation {
-    epoch: Epoch,
-    /// Numbers above this one are ours.
-    above: Seq,
-    /// Numbers up to this one are ours.
-    upto: Seq,
-}
-
-/// Reads epoch and numbers, and reserves the next block durably.
-async fn reserve(store: StoreHandle) -> Result<Reservation, StoreError> {
-    let (epoch, above) = store
-        .read(|store| {
-            let epoch = store.get(keys::EPOCH)?;
-            let reserved = store.get(keys::SEQ_RESERVED)?;
-            Ok((epoch, reserved))
-        })
-        .await?;
-    let mut batch = WriteBatch::default();
-    let damaged = |key: &[u8], why: String| StoreError::Record { key: keys::readable(key), why };
-    let epoch = match epoch {
-        Some(bytes) => Epoch::parse(&String::from_utf8_lossy(&bytes))
-            .map_err(|error| damaged(keys::EPOCH, error.to_string()))?,
-        None => {
-            let epoch = Epoch::from_random(rand::random());
-            batch.put(keys::EPOCH.to_vec(), epoch.as_str().as_bytes().to_vec());
-            epoch
-        }
-    };
-    let above = match above {
-        Some(bytes) => <[u8; 8]>::try_from(bytes.as_slice())
-            .map(u64::from_be_bytes)
-            .map_err(|error| damaged(keys::SEQ_RESERVED, error.to_string()))?,
-        None => 0,
-    };
-    let upto = above.saturating_add(BLOCK);
-    batch.put(keys::SEQ_RESERVED.to_vec(), upto.to_be_bytes().to_vec());
-    store.commit(batch).await?;
-    Ok(Reservation { epoch, above: Seq(above), upto: Seq(upto) })
-}
-
 impl Journal {
     /// Numbers, keeps and announces frames.
-    fn append(&mut self, bodies: &[FrameBody], ctx: &mut Context<Self>) {
-        let Some(epoch) = self.epoch.clone() else {
-            return;
-        };
+    fn append(&mut self, frames: &FrameBatch, staged: Option<Bytes>, ctx: &mut Context<Self>) {
+        let Some(epoch) = &self.epoch else { return };
         let follows = self.last;
-        let mut frames = Vec::with_capacity(bodies.len());
-        for body in bodies {
-            self.last = Seq(self.last.0 + 1);
-            frames.push(Frame::encode(body, &epoch, self.last));
+        if frames.is_durable() || staged.is_some() {
+            self.log.add(frames, Seq(follows.0 + 1), staged);
         }
-        let bytes = frames.iter().map(|frame| frame.websocket.len()).sum();
-        let segment = Arc::new(Segment { follows, frames, bytes });
-        self.ring_bytes += bytes;
-        self.ring.push_back(Arc::clone(&segment));
+        let last = &mut self.last;
+        let segment = Segment::encode(frames, epoch, follows, self.position, || {
+            last.0 += 1;
+            *last
+        });
+        self.position += segment.bytes() as u64;
+        self.flow.published(self.position);
+        self.count(frames, segment.bytes());
+        self.ring_bytes += segment.memory();
+        let segment = Arc::new(segment);
+        self.ring.push_back((clock::now_ms(), Arc::clone(&segment)));
         // The newest segment always stays: a worker must be able to read what it was told of.
         while self.ring_bytes > self.config.ring_bytes && self.ring.len() > 1 {
-            if let Some(oldest) = self.ring.pop_front() {
-                self.ring_bytes -= oldest.bytes;
+            if let Some((_, oldest)) = self.ring.pop_front() {
+                self.ring_bytes -= oldest.memory();
             }
         }
-        self.announce(&segment, ctx);
+        if self.unannounced.is_empty() {
+            ctx.notify(AnnounceTick);
+        }
+        self.unannounced.push(segment);
+        self.write_log(ctx);
     }
 
-    /// Tells every worker of a segment.
-    fn announce(&mut self, segment: &Arc<Segment>, ctx: &mut Context<Self>) {
+    fn count(&self, frames: &FrameBatch, bytes: usize) {
+        for (durability, count) in by_durability(frames) {
+            let counter = match durability {
+                Durability::Ephemeral => &self.stats.frames_ephemeral,
+                Durability::Recorded => &self.stats.frames_recorded,
+                Durability::DurableFirst => &self.stats.frames_durable_first,
+            };
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+        self.stats.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Tells every worker of what was published since the last time.
+    fn announce(&mut self, ctx: &mut Context<Self>) {
+        let segments: Arc<[Arc<Segment>]> = std::mem::take(&mut self.unannounced).into();
+        let oldest = self.ring.front().map_or(0, |(at, _)| u64::try_from(*at).unwrap_or(0));
+        self.stats.ring_bytes.store(self.ring_bytes as u64, Ordering::Relaxed);
+        self.stats.ring_segments.store(self.ring.len() as u64, Ordering::Relaxed);
+        self.stats.ring_oldest_ms.store(oldest, Ordering::Relaxed);
+        self.stats.log_bytes.store(self.log.meta.bytes, Ordering::Relaxed);
+        self.tell_workers(&segments, ctx);
+    }
+
+    fn tell_workers(&mut self, segments: &Arc<[Arc<Segment>]>, ctx: &mut Context<Self>) {
         let mut behind = Vec::new();
         self.workers.retain(|worker| {
-            let told = worker.recipient.try_send(NewSegment(Arc::clone(segment)));
+            let told = worker.recipient.try_send(FramesPublished(Arc::clone(segments)));
             match told {
                 Ok(()) => true,
                 Err(SendError::Closed(_)) => false,
@@ -299,11 +212,40 @@ impl Journal {
                 nudged.set(false);
             };
             ctx.spawn(nudge.into_actor(self).map(|(), journal, ctx| {
-                if let Some(newest) = journal.ring.back().cloned() {
-                    journal.announce(&newest, ctx);
+                if let Some((_, newest)) = journal.ring.back() {
+                    let newest: Arc<[Arc<Segment>]> = Arc::new([Arc::clone(newest)]);
+                    journal.tell_workers(&newest, ctx);
                 }
             }));
         }
+    }
+
+    /// Writes what waits for the log, and goes on until nothing does.
+    fn write_log(&mut self, ctx: &mut Context<Self>) {
+        let Some((batch, upto)) = self.log.next_write() else { return };
+        let store = self.store.clone();
+        let work = async move { store.commit(batch).await };
+        ctx.spawn(work.into_actor(self).map(move |result, journal, ctx| {
+            journal.log.wrote(upto, &result);
+            journal.write_log(ctx);
+            journal.trim_log(ctx);
+        }));
+    }
+
+    /// Removes the oldest events when there are too many.
+    fn trim_log(&mut self, ctx: &mut Context<Self>) {
+        let Some(surplus) = self.log.surplus() else { return };
+        self.log.trimming = true;
+        let store = self.store.clone();
+        let work = async move { store.read(move |store| log::oldest(store, surplus)).await };
+        ctx.spawn(work.into_actor(self).map(|oldest, journal, ctx| {
+            journal.log.trimming = false;
+            match oldest {
+                Ok(oldest) => journal.log.trim(oldest),
+                Err(error) => tracing::error!(%error, "old events cannot be found for removal"),
+            }
+            journal.write_log(ctx);
+        }));
     }
 
     fn reserve_ahead(&mut self, ctx: &mut Context<Self>) {
@@ -312,31 +254,51 @@ impl Journal {
             return;
         }
         self.reserving = true;
-        let work = reserve(self.store.clone()).into_actor(self).map(Self::reserved);
-        ctx.spawn(work);
+        let work = reserve(self.store.clone()).into_actor(self);
+        ctx.spawn(work.map(|result, journal, _| journal.reserved(result)));
     }
 
-    fn reserved(
-        result: Result<Reservation, StoreError>,
-        journal: &mut Self,
-        ctx: &mut Context<Self>,
-    ) {
-        journal.reserving = false;
+    fn reserved(&mut self, result: Result<Reservation, StoreError>) {
+        self.reserving = false;
         match result {
-            Ok(reservation) => {
-                if journal.epoch.is_none() {
-                    journal.epoch = Some(reservation.epoch);
-                    journal.last = reservation.above;
-                }
-                journal.reserved = reservation.upto;
-            }
-            Err(error) if journal.epoch.is_none() => {
-                tracing::error!(%error, "the journal cannot reserve numbers");
-                journal.guard.will_end(ExitKind::Failed, error.to_string());
-                ctx.stop();
-            }
+            Ok(reservation) => self.reserved = reservation.upto,
             Err(error) => tracing::error!(%error, "the journal cannot reserve more numbers"),
         }
+    }
+
+    fn begun(&mut self, result: Result<Origin, StoreError>, ctx: &mut Context<Self>) {
+        let origin = match result {
+            Ok(origin) => origin,
+            Err(error) => {
+                tracing::error!(%error, "the journal cannot reserve numbers");
+                self.guard.will_end(ExitKind::Failed, error.to_string());
+                return ctx.stop();
+            }
+        };
+        let Origin { numbers, log, certain, staged } = origin;
+        (self.epoch, self.last) = (Some(numbers.epoch), numbers.above);
+        (self.reserved, self.floor, self.certain) = (numbers.upto, numbers.above, certain);
+        (self.log.meta, self.log.written_upto) = (log, numbers.above);
+        for (key, frames) in staged {
+            tracing::info!(frames = frames.len(), "showing what a crash kept from being shown");
+            self.append(&frames, Some(key), ctx);
+        }
+        self.trim_log(ctx);
+    }
+
+    /// Why what lies behind a position cannot be told, if that is so.
+    fn refusal(&self, epoch: &Epoch, after: Seq) -> Option<ResetReason> {
+        if self.epoch.as_ref() != Some(epoch) {
+            return Some(ResetReason::EpochChanged);
+        }
+        if after > self.last {
+            return Some(ResetReason::UnknownPosition);
+        }
+        // The life before showed frames that it had no time to keep.
+        if after > self.certain && after < self.floor {
+            return Some(ResetReason::UncleanRestart);
+        }
+        (after < self.log.meta.from).then_some(ResetReason::Trimmed)
     }
 }
 
@@ -345,52 +307,63 @@ impl Actor for Journal {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // Nothing is published before its number is reserved: the mailbox waits.
-        self.reserving = true;
-        ctx.wait(reserve(self.store.clone()).into_actor(self).map(Self::reserved));
+        let work = begin(self.store.clone()).into_actor(self);
+        ctx.wait(work.map(|result, journal, ctx| journal.begun(result, ctx)));
     }
 }
 
-impl Handler<Publish> for Journal {
+impl Handler<PublishFrames> for Journal {
     type Result = ();
 
-    fn handle(&mut self, Publish(bodies): Publish, ctx: &mut Self::Context) {
+    fn handle(&mut self, publication: PublishFrames, ctx: &mut Self::Context) {
+        let PublishFrames { frames, staged } = publication;
         if self.lost.swap(false, Ordering::AcqRel) {
             // A number that was never given makes every worker notice the gap, and an empty ring
             // makes sure that it cannot be closed.
             self.last = Seq(self.last.0 + 1);
             self.ring.clear();
             self.ring_bytes = 0;
+            self.log.lose(self.last);
         }
-        let wanted = bodies.len() as u64;
+        let wanted = frames.len() as u64;
         if self.last.0.saturating_add(wanted) > self.reserved.0 {
             let work = reserve(self.store.clone()).into_actor(self);
             ctx.wait(work.map(move |result, journal, ctx| {
-                Self::reserved(result, journal, ctx);
+                journal.reserved(result);
                 if journal.last.0.saturating_add(wanted) <= journal.reserved.0 {
-                    journal.append(&bodies, ctx);
+                    journal.append(&frames, staged, ctx);
                 } else {
                     journal.lost.store(true, Ordering::Release);
-                    tracing::error!(count = bodies.len(), "frames lost: no numbers left");
+                    tracing::error!(count = frames.len(), "frames lost: no numbers left");
                 }
             }));
             return;
         }
-        self.append(&bodies, ctx);
+        self.append(&frames, staged, ctx);
         self.reserve_ahead(ctx);
     }
 }
 
-impl Handler<Attach> for Journal {
-    type Result = MessageResult<Attach>;
+impl Handler<AnnounceTick> for Journal {
+    type Result = ();
 
-    fn handle(&mut self, Attach(recipient): Attach, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: AnnounceTick, ctx: &mut Self::Context) {
+        self.announce(ctx);
+    }
+}
+
+impl Handler<AttachWorker> for Journal {
+    type Result = MessageResult<AttachWorker>;
+
+    fn handle(&mut self, attach: AttachWorker, _: &mut Self::Context) -> Self::Result {
         let Some(epoch) = self.epoch.clone() else {
             return MessageResult(None);
         };
         let (held, life) = oneshot::channel();
-        self.workers.push(Worker { recipient, nudged: Rc::default(), _life: held });
+        self.workers.push(Worker { recipient: attach.0, nudged: Rc::default(), _life: held });
         let head = Head { epoch, seq: self.last };
-        MessageResult(Some(Attached { head, life, ring: self.ring.iter().cloned().collect() }))
+        let ring = self.ring.iter().map(|(_, segment)| Arc::clone(segment)).collect();
+        MessageResult(Some(Attached { head, life, ring }))
     }
 }
 
@@ -398,11 +371,40 @@ impl Handler<CatchUp> for Journal {
     type Result = MessageResult<CatchUp>;
 
     fn handle(&mut self, CatchUp(after): CatchUp, _: &mut Self::Context) -> Self::Result {
-        let oldest = self.ring.front().map_or(self.last, |segment| segment.follows);
+        let oldest = self.ring.front().map_or(self.last, |(_, segment)| segment.follows);
         let complete = oldest <= after && after <= self.last;
-        let newer = self.ring.iter().filter(|segment| !complete || segment.last() > after);
-        let segments = newer.cloned().collect();
+        let newer = self.ring.iter().filter(|(_, segment)| !complete || segment.last() > after);
+        let segments = newer.map(|(_, segment)| Arc::clone(segment)).collect();
         MessageResult(CaughtUp { head: self.last, segments, complete })
+    }
+}
+
+impl Handler<ReadHistory> for Journal {
+    type Result = ResponseActFuture<Self, History>;
+
+    fn handle(&mut self, question: ReadHistory, _: &mut Self::Context) -> Self::Result {
+        let ReadHistory { epoch, after } = question;
+        if let Some(reason) = self.refusal(&epoch, after) {
+            return Box::pin(actix::fut::ready(History::Reset { reason }));
+        }
+        // Records that are still on their way lie behind this, where the ring reaches.
+        let upto = if self.log.is_written() { self.last } else { self.log.written_upto };
+        let upto = upto.max(after);
+        let store = self.store.clone();
+        let work = async move {
+            store.read(move |store| log::read(store, &epoch, after, upto, HISTORY_PAGE)).await
+        };
+        Box::pin(work.into_actor(self).map(move |page, journal: &mut Self, _| match page {
+            // What was read may have been trimmed meanwhile.
+            Ok(_) if after < journal.log.meta.from => {
+                History::Reset { reason: ResetReason::Trimmed }
+            }
+            Ok(page) => page,
+            Err(error) => {
+                tracing::error!(%error, "events cannot be read");
+                History::Reset { reason: ResetReason::Unavailable }
+            }
+        }))
     }
 }
 
@@ -425,20 +427,38 @@ impl Handler<Observe> for Journal {
             "reserved": self.reserved,
             "ringBytes": self.ring_bytes,
             "ringSegments": self.ring.len(),
+            "logBytes": self.log.meta.bytes,
+            "logFrom": self.log.meta.from,
             "workers": self.workers.len(),
         }))
     }
 }
 
-/// Ends the journal. Sent by the supervisor.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Stop;
-
-impl Handler<Stop> for Journal {
+impl Handler<StopJournal> for Journal {
     type Result = ();
 
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
+    fn handle(&mut self, _: StopJournal, ctx: &mut Self::Context) {
+        let last = self.last;
+        let ends_well = self.epoch.is_some();
+        let mut end = WriteBatch::default();
+        end.put(keys::LOG_END.to_vec(), last.0.to_be_bytes().to_vec());
+        let store = self.store.clone();
+        // One write may be on its way; the queue keeps the order.
+        let rest = self.log.last_write();
+        let work = async move {
+            if !ends_well {
+                return Ok(());
+            }
+            if let Some(rest) = rest {
+                store.commit(rest).await?;
+            }
+            store.commit(end).await
+        };
+        ctx.wait(work.into_actor(self).map(|result: Result<(), StoreError>, _, ctx| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "the log of events has no clean end");
+            }
+            ctx.stop();
+        }));
     }
 }

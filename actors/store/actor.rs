@@ -7,7 +7,8 @@ use cm_core::restart::{ExitKind, Policy, Restart};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::backend::{Store, StoreError, WriteBatch};
+use super::backend::{Store, StoreError};
+use super::batch::WriteBatch;
 use super::handle::{Job, QUEUE, StoreHandle};
 use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, StateCell};
 

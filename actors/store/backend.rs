@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::batch::WriteBatch;
+use super::scan::Scan;
+
 /// Why the store refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -35,44 +38,6 @@ pub enum StoreError {
     Unavailable,
 }
 
-/// Changes that are applied together or not at all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WriteBatch {
-    /// Keys with their new value; `None` removes the key. A later entry overrides an earlier one.
-    pub entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-}
-
-impl WriteBatch {
-    /// Sets a key.
-    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.entries.push((key, Some(value)));
-    }
-
-    /// Removes a key.
-    pub fn remove(&mut self, key: Vec<u8>) {
-        self.entries.push((key, None));
-    }
-
-    /// Whether nothing changes.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Adds the changes of another batch behind these.
-    pub fn extend(&mut self, other: Self) {
-        self.entries.extend(other.entries);
-    }
-}
-
-/// Which keys to read, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scan {
-    /// What the keys begin with.
-    pub prefix: Vec<u8>,
-    /// How many at most.
-    pub limit: usize,
-}
-
 /// A key and its value.
 pub type Entry = (Vec<u8>, Vec<u8>);
 
@@ -92,10 +57,18 @@ pub trait Store: Send {
     /// [`StoreError::Read`].
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Reads the values whose keys begin with a prefix, in the keys' order.
+    /// Reads keys and values.
     ///
     /// # Errors
     ///
     /// [`StoreError::Read`].
     fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StoreError>;
+
+    /// Reads keys without their values, which need not be readable. [`Scan::max_bytes`] counts the
+    /// keys alone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    fn keys(&self, scan: &Scan) -> Result<Vec<Vec<u8>>, StoreError>;
 }

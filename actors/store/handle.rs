@@ -8,7 +8,8 @@ use arc_swap::ArcSwapOption;
 use cm_core::error::{ErrorCode, Failure};
 use tokio::sync::{mpsc, oneshot};
 
-use super::backend::{Store, StoreError, WriteBatch};
+use super::backend::{Store, StoreError};
+use super::batch::WriteBatch;
 
 /// Jobs that wait for the store's thread at the most. Overflow rule: the caller waits for room
 /// until its deadline, then is told that the store does not answer.

@@ -3,12 +3,45 @@
 //! A key is a letter, a zero byte and its parts; ids never hold a zero byte, and ordinals are
 //! big-endian, so that keys sort as their parts do.
 
-use cm_core::ids::{RequestId, ThreadId};
+use cm_core::ids::{RequestId, Seq, ThreadId};
 
 /// Identity of the store's history.
 pub const EPOCH: &[u8] = b"m\0epoch";
 /// Highest sequence number that is reserved, eight bytes big-endian.
 pub const SEQ_RESERVED: &[u8] = b"m\0seq";
+
+/// What is known of the log of events as a whole.
+pub const LOG: &[u8] = b"m\0log";
+/// The last number that was given before an orderly end, eight bytes big-endian; removed at the
+/// next start.
+pub const LOG_END: &[u8] = b"m\0log-end";
+
+/// Durable events of one publication, by the number of its last frame.
+pub fn event(last: Seq) -> Vec<u8> {
+    [b"e\0", &last.0.to_be_bytes()[..]].concat()
+}
+
+/// All events.
+pub fn events() -> Vec<u8> {
+    b"e\0".to_vec()
+}
+
+/// The number in the key of an event.
+pub fn event_seq(key: &[u8]) -> Option<Seq> {
+    let number = key.strip_prefix(b"e\0")?;
+    number.try_into().ok().map(|bytes| Seq(u64::from_be_bytes(bytes)))
+}
+
+/// Events that were stored with the change that they tell of and were not shown yet. Ids sort by
+/// the time at which they were made.
+pub fn staged(id: uuid::Uuid) -> Vec<u8> {
+    [b"p\0", &id.as_bytes()[..]].concat()
+}
+
+/// All staged events.
+pub fn staged_all() -> Vec<u8> {
+    b"p\0".to_vec()
+}
 
 /// A thread's record.
 pub fn thread(id: &ThreadId) -> Vec<u8> {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::backend::{Entry, Scan, Store, StoreError, WriteBatch};
+use super::backend::{Entry, Store, StoreError};
+use super::batch::WriteBatch;
+use super::scan::Scan;
 
 /// A store that forgets everything when it is dropped.
 #[derive(Debug, Default)]
@@ -29,7 +31,7 @@ impl Store for MemoryStore {
         }
         for (key, value) in batches.iter().flat_map(|batch| &batch.entries) {
             match value {
-                Some(value) => self.entries.insert(key.clone(), value.clone()),
+                Some(value) => self.entries.insert(key.clone(), value.to_vec()),
                 None => self.entries.remove(key),
             };
         }
@@ -41,13 +43,23 @@ impl Store for MemoryStore {
     }
 
     fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StoreError> {
-        Ok(self
-            .entries
-            .range(scan.prefix.clone()..)
-            .take_while(|(key, _)| key.starts_with(&scan.prefix))
-            .take(scan.limit)
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect())
+        let Some(range) = scan.range() else {
+            return Ok(Vec::new());
+        };
+        let mut range = self.entries.range(range);
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut bytes = 0;
+        while entries.len() < scan.limit && (bytes < scan.max_bytes || entries.is_empty()) {
+            let next = if scan.reverse { range.next_back() } else { range.next() };
+            let Some((key, value)) = next else { break };
+            bytes += key.len() + value.len();
+            entries.push((key.clone(), value.clone()));
+        }
+        Ok(entries)
+    }
+
+    fn keys(&self, scan: &Scan) -> Result<Vec<Vec<u8>>, StoreError> {
+        Ok(self.scan(scan)?.into_iter().map(|(key, _)| key).collect())
     }
 }
 
@@ -65,9 +77,19 @@ mod tests {
         store.commit(&[batch]).unwrap();
         assert_eq!(store.get(b"a\x002").unwrap().as_deref(), Some(&b"two"[..]));
         assert_eq!(store.get(b"none").unwrap(), None);
-        let all = store.scan(&Scan { prefix: b"a\x00".to_vec(), limit: 9 }).unwrap();
+        let all = store.scan(&Scan::prefix(b"a\x00")).unwrap();
         assert_eq!(all.len(), 2);
-        assert_eq!(store.scan(&Scan { prefix: b"a".to_vec(), limit: 1 }).unwrap().len(), 1);
+        assert_eq!(store.scan(&Scan::prefix(b"a").limit(1)).unwrap().len(), 1);
+        let names = |scan: Scan| -> Vec<String> {
+            let keys = store.keys(&scan).unwrap();
+            keys.iter().map(|key| key.escape_ascii().to_string()).collect()
+        };
+        assert_eq!(names(Scan::prefix(b"a").reversed()), ["a\\x002", "a\\x001"]);
+        assert_eq!(names(Scan::prefix(b"a").after(b"a\x001")), ["a\\x002"]);
+        assert_eq!(names(Scan::prefix(b"a").after(b"a\x002").reversed()), ["a\\x001"]);
+        assert_eq!(names(Scan::prefix(b"a").after(b"c")), [""; 0]);
+        assert_eq!(names(Scan::prefix(b"b").after(b"a")), ["b\\x001"]);
+        assert_eq!(store.scan(&Scan::prefix(b"").max_bytes(1)).unwrap().len(), 1);
         let mut batch = WriteBatch::default();
         batch.remove(b"a\x001".to_vec());
         batch.put(b"a\x002".to_vec(), b"first".to_vec());

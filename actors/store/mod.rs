@@ -6,24 +6,29 @@
 //! # Layout
 //!
 //! - `backend`: the [`Store`] trait; `sled_backend`, `memory`: what implements it.
+//! - `batch`, `scan`: what is written, and what is read.
 //! - `actor`: the store's thread, its group commit, and the actor that supervises it.
 //! - `handle`: how actors reach it.
 //! - [`keys`], `records`: what lies where, and in which form.
 
 mod actor;
 mod backend;
+mod batch;
 mod handle;
 pub mod keys;
 mod memory;
 mod records;
+mod scan;
 mod sled_backend;
 
 pub use actor::{StoreActor, StoreOpener, store_spec};
-pub use backend::{Entry, Scan, Store, StoreError, WriteBatch};
+pub use backend::{Entry, Store, StoreError};
+pub use batch::{StoreValue, WriteBatch};
 pub use handle::{StoreHandle, Ticket};
 pub use memory::MemoryStore;
 pub use records::{
     StoredThread, Transcript, put_item, put_request, put_thread, put_turn, read_request,
     read_thread, read_thread_requests, read_transcript, remove_thread, scan_threads,
 };
+pub use scan::Scan;
 pub use sled_backend::SledStore;

@@ -6,11 +6,13 @@ use cm_core::thread::{ItemRecord, ItemState, ThreadRecord, TurnRecord, TurnStatu
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::backend::{Scan, Store, StoreError, WriteBatch};
+use super::backend::{Store, StoreError};
+use super::batch::WriteBatch;
 use super::keys;
+use super::scan::Scan;
 
-/// Rows that one read takes at the most.
-const MAX_ROWS: usize = 1_000_000;
+/// Bytes of keys and values that one page of a longer read takes.
+const PAGE_BYTES: usize = 1 << 20;
 
 fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(record)
@@ -133,7 +135,7 @@ pub fn read_thread_requests(
     store: &dyn Store,
     id: &ThreadId,
 ) -> Result<Vec<RequestRecord>, StoreError> {
-    let places = store.scan(&Scan { prefix: keys::thread_requests(id), limit: MAX_ROWS })?;
+    let places = store.scan(&Scan::prefix(keys::thread_requests(id)))?;
     let mut requests = Vec::with_capacity(places.len());
     for (key, value) in places {
         let text = String::from_utf8_lossy(&value);
@@ -203,17 +205,29 @@ pub fn remove_thread(store: &dyn Store, id: &ThreadId) -> Result<WriteBatch, Sto
         batch.remove(keys::request(&request.id));
     }
     for prefix in [keys::turns(id), keys::items(id), keys::thread_requests(id)] {
-        for (key, _) in store.scan(&Scan { prefix, limit: MAX_ROWS })? {
+        for key in store.keys(&Scan::prefix(prefix))? {
             batch.remove(key);
         }
     }
     batch.remove(keys::open(id));
     batch.remove(keys::thread(id));
-    batch.put(keys::tombstone(id), Vec::new());
+    batch.put(keys::tombstone(id), Vec::<u8>::new());
     Ok(batch)
 }
 
+/// Decodes all records of a prefix, a page at a time, so that the raw bytes of a long history are
+/// never in memory together.
 fn read_all<T: DeserializeOwned>(store: &dyn Store, prefix: Vec<u8>) -> Result<Vec<T>, StoreError> {
-    let rows = store.scan(&Scan { prefix, limit: MAX_ROWS })?;
-    rows.iter().map(|(key, value)| decode(key, value)).collect()
+    let mut records = Vec::new();
+    let mut scan = Scan::prefix(prefix).max_bytes(PAGE_BYTES);
+    loop {
+        let rows = store.scan(&scan)?;
+        let Some((last, _)) = rows.last() else {
+            return Ok(records);
+        };
+        scan.after = Some(last.clone());
+        for (key, value) in &rows {
+            records.push(decode(key, value)?);
+        }
+    }
 }

@@ -9,7 +9,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use super::backend::{Entry, Scan, Store, StoreError, WriteBatch};
+use super::backend::{Entry, Store, StoreError};
+use super::batch::WriteBatch;
+use super::scan::Scan;
 
 /// Memory that sled may use for pages, in bytes; its own default is 1 GiB.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -68,7 +70,7 @@ impl Store for SledStore {
             let mut changes = sled::Batch::default();
             for (key, value) in &batch.entries {
                 match value {
-                    Some(value) => changes.insert(key.as_slice(), value.as_slice()),
+                    Some(value) => changes.insert(key.as_slice(), value.to_vec()),
                     None => changes.remove(key.as_slice()),
                 }
             }
@@ -86,13 +88,23 @@ impl Store for SledStore {
     }
 
     fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StoreError> {
-        self.database
-            .scan_prefix(&scan.prefix)
-            .take(scan.limit)
-            .map(|entry| match entry {
-                Ok((key, value)) => Ok((key.to_vec(), value.to_vec())),
-                Err(error) => Err(StoreError::Read(error.to_string())),
-            })
-            .collect()
+        let Some(range) = scan.range() else {
+            return Ok(Vec::new());
+        };
+        let mut range = self.database.range(range);
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut bytes = 0;
+        while entries.len() < scan.limit && (bytes < scan.max_bytes || entries.is_empty()) {
+            let next = if scan.reverse { range.next_back() } else { range.next() };
+            let Some(next) = next else { break };
+            let (key, value) = next.map_err(|error| StoreError::Read(error.to_string()))?;
+            bytes += key.len() + value.len();
+            entries.push((key.to_vec(), value.to_vec()));
+        }
+        Ok(entries)
+    }
+
+    fn keys(&self, scan: &Scan) -> Result<Vec<Vec<u8>>, StoreError> {
+        Ok(self.scan(scan)?.into_iter().map(|(key, _)| key).collect())
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use cm_core::error::{ErrorCode, Failure};
-use cm_core::event::{Audience, Durability, FrameBody};
+use cm_core::event::{Audience, Durability, Event, FrameBatch, Method, SessionPieces};
 use cm_core::ids::{Incarnation, RequestId, ThreadId};
 use cm_core::request::{ExpiryReason, RequestRecord};
+use cm_core::rpc::RawJson;
 use cm_core::thread::{ThreadRecord, ThreadState, Writes};
 use cm_core::wire::{MessageAccepted, SendMessage, SessionSummary};
 use serde::Serialize;
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::calls::Pending;
 use super::config::ThreadConfig;
-use super::frames::{self, EventContext};
+use super::frames;
 use super::messages::{ActivityChanged, Deleted, Reply, RequestChanged};
 use super::registry::ThreadRegistry;
 use super::view;
@@ -69,7 +70,7 @@ pub(super) type Done = Box<dyn FnOnce(&mut Thread, &mut Context<Thread>, Result<
 /// A change that must be on the disk before it is shown or answered.
 #[derive(Default)]
 pub(super) struct Durable {
-    pub(super) frames: Vec<FrameBody>,
+    pub(super) frames: FrameBatch,
     pub(super) done: Vec<Done>,
 }
 
@@ -104,7 +105,9 @@ pub(super) struct Thread {
     /// Changes that are not queued for the store yet.
     pub(super) writes: WriteBatch,
     /// Frames that are not published yet.
-    pub(super) frames: Vec<FrameBody>,
+    pub(super) frames: FrameBatch,
+    /// What the frames of this session have in common.
+    pub(super) pieces: SessionPieces,
     /// What waits for everything noted so far to be on the disk.
     pub(super) durable: Option<Durable>,
     /// Whether the store has the mark of a thread with something unfinished.
@@ -144,7 +147,8 @@ impl Thread {
             loaded,
             pending: HashMap::new(),
             writes: WriteBatch::default(),
-            frames: Vec::new(),
+            frames: FrameBatch::default(),
+            pieces: SessionPieces::none(),
             durable: None,
             marked_open,
             activity: "idle",
@@ -246,14 +250,14 @@ impl Thread {
         }
     }
 
-    /// What the frames of an event of this thread need to know.
-    pub(super) fn context<'a>(&'a self, received_at: &'a str) -> EventContext<'a> {
-        EventContext {
-            thread_id: Some(&self.id),
-            turn_id: self.state.active_turn().map(|turn| turn.id.as_str()),
-            title: self.state.record.title.as_ref().map(|title| title.text.as_str()),
-            project_id: self.state.record.project_id.as_deref(),
-            received_at,
+    /// Brings what the frames of this session have in common up to date.
+    pub(super) fn refresh_pieces(&mut self) {
+        let record = &self.state.record;
+        let title = record.title.as_ref().map(|title| title.text.as_str());
+        let project_id = record.project_id.as_deref();
+        let known = self.pieces.audience() != &Audience::Unfiltered;
+        if !known || !self.pieces.is_current(title, project_id) {
+            self.pieces = SessionPieces::new(&self.id, title, project_id);
         }
     }
 
@@ -261,9 +265,8 @@ impl Thread {
     pub(super) fn event<P: Serialize>(&mut self, kind: &str, to_everyone: bool, payload: &P) {
         let audience =
             if to_everyone { Audience::Everyone } else { Audience::Thread(self.id.clone()) };
-        let id = self.id.clone();
         let durability = Durability::DurableFirst;
-        frames::push(&mut self.frames, kind, audience, Some(&id), durability, payload);
+        frames::push(&mut self.frames, kind, &audience, Some(&self.id), durability, payload);
     }
 
     /// Tells everyone that what lists show of the session has changed.
@@ -278,14 +281,17 @@ impl Thread {
         for ended in self.state.runtime_down(why, clock::now_ms()) {
             self.note(ended.writes);
             let params = view::interrupted_params(&self.id, &ended.turn);
-            let Ok(params) = serde_json::value::to_raw_value(&params) else {
+            let Ok(params) = RawJson::encode(&params) else {
                 continue;
             };
-            let context =
-                EventContext { turn_id: Some(&ended.turn.id), ..self.context(&received_at) };
-            let mut bodies = Vec::new();
-            frames::plain(&mut bodies, context, "turn/completed", Some(&params));
-            self.frames.extend(bodies);
+            self.refresh_pieces();
+            self.frames.plain(&Event {
+                session: &self.pieces,
+                turn_id: Some(&ended.turn.id),
+                received_at: &received_at,
+                method: &Method::new("turn/completed"),
+                params: Some(&params),
+            });
         }
         self.expire_requests(reason, |_| true);
     }
@@ -344,7 +350,7 @@ impl Thread {
     /// Publishes frames and stores changes; a durable change is waited for.
     pub(super) fn flush(&mut self) -> ResponseActFuture<Self, ()> {
         if self.deleted.is_some() {
-            self.frames.clear();
+            self.frames = FrameBatch::default();
             self.writes = WriteBatch::default();
             self.durable = None;
             return Box::pin(actix::fut::ready(()));
@@ -357,17 +363,23 @@ impl Thread {
             parked.send(()).ok();
         }
         self.shared.journal.publish(std::mem::take(&mut self.frames));
-        let batch = std::mem::take(&mut self.writes);
+        let mut batch = std::mem::take(&mut self.writes);
         let store = self.shared.store.clone();
         if let Some(durable) = self.durable.take() {
+            let Durable { frames, done } = durable;
+            // Stored with the change that they tell of: a crash in between does not lose them.
+            let journal = &self.shared.journal;
+            let staged = (!frames.is_empty()).then(|| journal.stage(frames, &mut batch));
             let work =
                 async move { if batch.is_empty() { Ok(()) } else { store.commit(batch).await } };
             return Box::pin(work.into_actor(self).then(move |result, thread, ctx| {
                 let result = result.map_err(|error| error.failure());
-                if result.is_ok() {
-                    thread.shared.journal.publish(durable.frames);
+                if result.is_ok()
+                    && let Some(staged) = staged
+                {
+                    thread.shared.journal.publish_staged(staged);
                 }
-                for done in durable.done {
+                for done in done {
                     done(thread, ctx, result.clone());
                 }
                 // What was done may have changed more.

@@ -9,6 +9,7 @@ use cm_core::wire::{
     CreateSession, DynamicTool, MessageAccepted, SendMessage, SessionCreated, SessionDetail,
     SessionList, SessionSummary,
 };
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::error::SessionError;
@@ -17,7 +18,11 @@ use super::messages::{
     SteerFailure, ToThread,
 };
 use super::registry::ThreadRegistry;
+use super::snapshot::GetSnapshots;
 use crate::handle::Handle;
+
+/// How long the snapshots of all unfinished sessions may take.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Which page of which list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,6 +222,21 @@ impl ThreadsHandle {
             .tell(DecideRequest { id, input, by, reply })
             .map_err(|error| error.failure("session registry"))?;
         self.answer(waiting).await
+    }
+
+    /// How sessions with something unfinished stand: the one of the filter, or all.
+    ///
+    /// # Errors
+    ///
+    /// A failure when the registry does not answer in time.
+    pub async fn snapshots(
+        &self,
+        filter: Option<String>,
+    ) -> Result<Vec<(ThreadId, Value)>, Failure> {
+        self.registry
+            .ask(GetSnapshots { filter }, SNAPSHOT_DEADLINE)
+            .await
+            .map_err(|error| error.failure("session registry"))
     }
 
     /// Interrupts every running turn, before the child is stopped on purpose.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use cm_core::event::{Audience, Durability, Signal};
+use cm_core::event::{Audience, Durability, Event, FrameBatch, Method};
 use cm_core::ids::RequestId;
 use cm_core::request::{
     ExpiryReason, REQUEST_RECORD_VERSION, RequestFamily, RequestKind, RequestRecord, RequestState,
 };
-use cm_core::rpc::{RpcError, RpcId, code};
+use cm_core::rpc::{RawJson, RpcError, RpcId, ThreadRef, code};
 use cm_core::thread::{TurnStatus, Writes};
 use cm_core::transcript;
 use serde_json::value::RawValue;
@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 
 use super::actor::Thread;
 use super::calls::Pending;
-use super::frames::{self, EventContext};
+use super::frames;
 use super::messages::{Deliver, RuntimeChanged};
-use crate::app_server::{Batch, CallFailure, Inbound, InboundKind};
+use crate::app_server::{Batch, CallFailure, CallOutcome, Inbound, InboundKind};
 use crate::clock;
 
 impl Handler<Deliver> for Thread {
@@ -85,21 +85,21 @@ impl Thread {
         }
         match &item.kind {
             #[cfg(test)]
-            InboundKind::Notification { method, .. } if method == "test/panic" => {
+            InboundKind::Notification { method, .. } if method.name() == "test/panic" => {
                 panic!("as the test asked")
             }
             InboundKind::Notification { method, params } => {
-                self.notification(batch, item, method, params.as_deref());
+                self.notification(batch, item, method, params.as_ref());
             }
             InboundKind::Request { id, method, params } => {
-                self.request(batch, item, id, method, params.as_deref());
+                self.request(batch, item, id, method, params.as_ref());
             }
             InboundKind::Answer { token, outcome } => {
                 if let Some(pending) = self.pending.remove(token) {
-                    self.answered(pending, clone_outcome(outcome), ctx);
+                    self.answered(pending, read_outcome(outcome), ctx);
                 }
             }
-            InboundKind::Unreadable { .. } => {}
+            InboundKind::Unreadable { .. } | InboundKind::Nothing => {}
         }
     }
 
@@ -107,35 +107,37 @@ impl Thread {
         &mut self,
         batch: &Batch,
         item: &Inbound,
-        method: &str,
-        params: Option<&RawValue>,
+        method: &Method,
+        params: Option<&RawJson>,
     ) {
-        let now_ms = clock::now_ms();
+        let turn_id = item.turn_id.as_deref();
         // A turn's first event is already its own.
-        if method == "turn/started"
-            && let Some(turn_id) = item.turn_id.as_deref()
+        if method.name() == "turn/started"
+            && let Some(turn_id) = turn_id
         {
-            let writes = self.state.turn_began(turn_id, now_ms);
+            let writes = self.state.turn_began(turn_id, clock::now_ms());
             self.note(writes);
         }
-        let turn_id = item.turn_id.clone();
-        let active = self.state.active_turn().map(|turn| turn.id.clone());
-        let turn = turn_id.clone().or(active);
-        let title = self.state.record.title.as_ref().map(|title| title.text.clone());
-        let project_id = self.state.record.project_id.clone();
-        let id = self.id.clone();
-        let context = EventContext {
-            thread_id: Some(&id),
-            turn_id: turn.as_deref(),
-            title: title.as_deref(),
-            project_id: project_id.as_deref(),
-            received_at: &batch.received_at,
-        };
-        let mut bodies = std::mem::take(&mut self.frames);
-        frames::first(&mut bodies, context, Signal::Notification, method, params, None);
-        self.frames = bodies;
-        self.apply(method, turn_id.as_deref(), params, now_ms);
-        frames::last(&mut self.frames, context, method, params);
+        self.refresh_pieces();
+        let received_at = batch.received_at.as_str();
+        if !is_followed(method.name()) {
+            let active = self.state.active_turn().map(|turn| turn.id.as_str());
+            let (session, turn_id) = (&self.pieces, turn_id.or(active));
+            return self.frames.plain(&Event { session, turn_id, received_at, method, params });
+        }
+        // What is followed may change the session's title or end its turn; both of its frames show
+        // what held before.
+        let session = self.pieces.clone();
+        let shown_turn = turn_id.map(str::to_owned).or_else(|| self.active_turn_id());
+        let turn = shown_turn.as_deref();
+        let event = Event { session: &session, turn_id: turn, received_at, method, params };
+        self.frames.first(&event);
+        self.apply(method.name(), turn_id, params, clock::now_ms());
+        self.frames.last(&event);
+    }
+
+    fn active_turn_id(&self) -> Option<String> {
+        self.state.active_turn().map(|turn| turn.id.clone())
     }
 
     /// Follows a notification.
@@ -143,13 +145,10 @@ impl Thread {
         &mut self,
         method: &str,
         turn_id: Option<&str>,
-        params: Option<&RawValue>,
+        params: Option<&RawJson>,
         now_ms: i64,
     ) {
-        // Only the methods below are looked into; deltas are passed on unread.
-        let body = || -> Value {
-            params.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null)
-        };
+        let body = || -> Value { params.map_or(Value::Null, RawJson::value) };
         match method {
             "turn/completed" | "turn/failed" => {
                 let body = body();
@@ -216,17 +215,23 @@ impl Thread {
         batch: &Batch,
         item: &Inbound,
         rpc_id: &RpcId,
-        method: &str,
-        params: Option<&RawValue>,
+        method: &Method,
+        params: Option<&RawJson>,
     ) {
-        let value: Value =
-            params.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null);
-        let active = self.state.active_turn().map(|turn| turn.id.clone());
-        let turn_id = item.turn_id.clone().or(active);
-        let context =
-            EventContext { turn_id: turn_id.as_deref(), ..self.context(&batch.received_at) };
-        let mut shown = Vec::new();
-        frames::first(&mut shown, context, Signal::Request, method, params, Some(rpc_id));
+        let value: Value = params.map_or(Value::Null, RawJson::value);
+        let named_turn = item.turn_id.as_deref().map(str::to_owned);
+        let turn_id = named_turn.clone().or_else(|| self.active_turn_id());
+        self.refresh_pieces();
+        let mut shown = FrameBatch::default();
+        let event = Event {
+            session: &self.pieces,
+            turn_id: turn_id.as_deref(),
+            received_at: &batch.received_at,
+            method,
+            params,
+        };
+        shown.request(&event, rpc_id);
+        let method = method.name();
         let kind = RequestKind::of_method(method).filter(|kind| {
             let names_tool = value.get("tool").and_then(Value::as_str);
             *kind != RequestKind::ToolCall || names_tool.is_some_and(|tool| !tool.trim().is_empty())
@@ -235,8 +240,8 @@ impl Thread {
             let payload = json!({ "method": method, "id": rpc_id, "params": value });
             let audience = Audience::Thread(self.id.clone());
             let durability = Durability::Recorded;
-            frames::push(&mut shown, "server_request", audience, None, durability, &payload);
-            self.frames.extend(shown);
+            frames::push(&mut shown, "server_request", &audience, None, durability, &payload);
+            self.frames.append(&shown);
             self.shared.app_server.respond_later(
                 batch.incarnation,
                 rpc_id.clone(),
@@ -253,9 +258,9 @@ impl Thread {
             thread_id: self.id.clone(),
             turn_id: match kind.family() {
                 RequestFamily::ToolCall => turn_id,
-                _ => item.turn_id.clone(),
+                _ => named_turn,
             },
-            item_id: item.item_id.clone(),
+            item_id: item_of(params),
             call_id,
             incarnation: batch.incarnation,
             rpc_id: rpc_id.clone(),
@@ -276,10 +281,10 @@ impl Thread {
             }
         };
         let audience = Audience::Thread(self.id.clone());
-        frames::push(&mut shown, event, audience, None, Durability::DurableFirst, &payload);
+        frames::push(&mut shown, event, &audience, None, Durability::DurableFirst, &payload);
         self.note(Writes { thread: true, ..Writes::default() });
         self.note_request(&record);
-        self.durable.get_or_insert_default().frames.extend(shown);
+        self.durable.get_or_insert_default().frames.append(&shown);
         self.when_durable(Box::new(move |thread, ctx, stored| match stored {
             Ok(()) => thread.start_request(record, ctx),
             Err(error) => thread.request_not_stored(&record, &error.message),
@@ -314,12 +319,33 @@ pub(super) fn unknown_request(method: &str) -> RpcError {
     }
 }
 
-/// Outcomes travel in a shared batch, so their owner copies the one that is theirs.
-pub(super) fn clone_outcome(
-    outcome: &Result<Box<RawValue>, CallFailure>,
-) -> Result<Value, CallFailure> {
+/// Whether the manager follows a method; all others, deltas above all, are passed on unread.
+fn is_followed(method: &str) -> bool {
+    matches!(
+        method,
+        "turn/completed"
+            | "turn/failed"
+            | "item/started"
+            | "item/completed"
+            | "thread/name/updated"
+            | "thread/started"
+            | "thread/archived"
+            | "thread/unarchived"
+            | "thread/closed"
+            | "serverRequest/resolved"
+    )
+}
+
+/// The item that params name.
+fn item_of(params: Option<&RawJson>) -> Option<String> {
+    let raw: Option<&RawValue> = params.and_then(|raw| serde_json::from_slice(raw.as_bytes()).ok());
+    ThreadRef::of(raw).item_id.map(std::borrow::Cow::into_owned)
+}
+
+/// Outcomes travel in a shared batch, so their owner reads the one that is theirs.
+pub(super) fn read_outcome(outcome: &CallOutcome) -> Result<Value, CallFailure> {
     match outcome {
-        Ok(raw) => Ok(serde_json::from_str(raw.get()).unwrap_or(Value::Null)),
+        Ok(raw) => Ok(raw.value()),
         Err(error) => Err(error.clone()),
     }
 }

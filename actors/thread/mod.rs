@@ -13,6 +13,7 @@
 //! - `inbound`: what the child says of it; `frames`: the stream events that this becomes.
 //! - `commands`: messages and turns; `sessions`: creation, names, archive, deletion; `requests`:
 //!   approvals, questions and tool calls; `calls`: calls of the child that these wait for.
+//! - `snapshot`: how unfinished sessions stand, for subscribers that come back.
 //! - `view`: what clients see; `config`: defaults, and the cage around the manager's own state.
 
 mod actor;
@@ -29,6 +30,7 @@ mod registry_create;
 mod registry_events;
 mod requests;
 mod sessions;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod view;

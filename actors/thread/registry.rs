@@ -1,11 +1,11 @@
 //! The registry: it knows which threads live, starts them on first use, and routes to them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use cm_core::event::FrameBody;
+use cm_core::event::FrameBatch;
 use cm_core::ids::{Incarnation, ThreadId};
 use cm_core::restart::{Policy, Restart};
 use cm_core::thread::ThreadRecord;
@@ -62,6 +62,8 @@ pub struct ThreadRegistry {
     pub(super) creating: HashMap<u64, PendingCreate>,
     /// Sessions deleted in this life of the manager.
     pub(super) tombstones: HashMap<ThreadId, Deleted>,
+    /// Sessions in which something was unfinished when the manager ended last.
+    pub(super) settled: HashSet<ThreadId>,
     /// Panics of threads since the start.
     pub(super) panics: u64,
 }
@@ -100,6 +102,7 @@ pub fn registry_spec(
                 newest: Incarnation::default(),
                 creating: HashMap::new(),
                 tombstones: HashMap::new(),
+                settled: HashSet::new(),
                 panics: 0,
             };
             let address = ThreadRegistry::create(|ctx| {
@@ -203,7 +206,7 @@ impl ThreadRegistry {
     }
 
     /// Publishes frames that belong to no thread's actor.
-    pub(super) fn publish(&self, frames: Vec<FrameBody>) {
+    pub(super) fn publish(&self, frames: FrameBatch) {
         self.shared.journal.publish(frames);
     }
 
@@ -216,7 +219,7 @@ impl ThreadRegistry {
         let work = async move {
             store
                 .read(move |store| {
-                    let marks = store.scan(&Scan { prefix: keys::opens(), limit: usize::MAX })?;
+                    let marks = store.scan(&Scan::prefix(keys::opens()))?;
                     let ids = marks.into_iter().filter_map(|(key, _)| {
                         let id = key.strip_prefix(keys::opens().as_slice())?;
                         ThreadId::parse(std::str::from_utf8(id).ok()?).ok()
@@ -231,6 +234,7 @@ impl ThreadRegistry {
                 for loaded in open {
                     if let Some(stored) = loaded.stored {
                         tracing::info!(thread = %stored.record.id, "settling an unfinished session");
+                        registry.settled.insert(stored.record.id.clone());
                         registry.start_stored(stored, loaded.child);
                     }
                 }
@@ -357,6 +361,7 @@ impl Handler<ThreadDeleted> for ThreadRegistry {
 
     fn handle(&mut self, ThreadDeleted(deleted): ThreadDeleted, _: &mut Self::Context) {
         self.threads.remove(&deleted.session_id);
+        self.settled.remove(&deleted.session_id);
         if self.tombstones.len() >= MAX_TOMBSTONES
             && let Some(oldest) = self
                 .tombstones

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::calls::{answer, tool_specs};
 use super::config::Cage;
 use super::error::SessionError;
-use super::inbound::clone_outcome;
+use super::inbound::read_outcome;
 use super::messages::{Command, Reply, StartSession};
 use super::registry::ThreadRegistry;
 use crate::app_server::{Call, CallFailure, CallOutcome, Owner};
@@ -102,7 +102,7 @@ impl ThreadRegistry {
             return;
         };
         let PendingCreate { controls, cwd, dynamic_tools, warnings, reply } = pending;
-        let result = match clone_outcome(outcome) {
+        let result = match read_outcome(outcome) {
             Ok(result) => result,
             Err(error) => return answer(reply, Err(error.failure("thread/start").into())),
         };

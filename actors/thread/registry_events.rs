@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use cm_core::event::{Audience, Durability, Signal};
+use cm_core::event::{Audience, Durability, Event, FrameBatch, SessionPieces};
 use cm_core::ids::ThreadId;
 use cm_core::rpc::{RpcError, code};
 use futures_util::future::join_all;
@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::actor::Thread;
-use super::frames::{self, EventContext};
+use super::frames;
 use super::inbound::unknown_request;
 use super::messages::{Deliver, RuntimeChanged};
 use super::registry::{ThreadRegistry, load};
@@ -69,9 +69,9 @@ impl Handler<RuntimeEvent> for ThreadRegistry {
 impl ThreadRegistry {
     /// Tells every subscriber how the child is.
     fn announce_runtime(&self, payload: &serde_json::Value) {
-        let mut bodies = Vec::new();
+        let mut bodies = FrameBatch::default();
         let (audience, durability) = (Audience::Everyone, Durability::Recorded);
-        frames::push(&mut bodies, "runtime_state", audience, None, durability, payload);
+        frames::push(&mut bodies, "runtime_state", &audience, None, durability, payload);
         self.publish(bodies);
     }
 
@@ -104,6 +104,7 @@ impl ThreadRegistry {
                         share.push(index);
                     }
                 }
+                (InboundKind::Nothing, None) => {}
                 (_, None) => self.threadless(&batch, item),
             }
         }
@@ -249,7 +250,7 @@ impl ThreadRegistry {
         }
         let ends_turn = |index: &usize| {
             let kind = batch.items.get(*index).map(|item| &item.kind);
-            matches!(kind, Some(InboundKind::Notification { method, .. }) if method == "turn/completed")
+            matches!(kind, Some(InboundKind::Notification { method, .. }) if method.name() == "turn/completed")
         };
         let (ends, rest): (Vec<usize>, Vec<usize>) =
             items.iter().copied().partition(|index| attempt == Attempt::First && ends_turn(index));
@@ -289,27 +290,24 @@ impl ThreadRegistry {
 
     /// An item that belongs to no living thread.
     fn threadless(&self, batch: &Batch, item: &Inbound) {
-        let context = EventContext {
-            thread_id: item.thread_id.as_ref(),
-            turn_id: item.turn_id.as_deref(),
-            title: None,
-            project_id: None,
-            received_at: &batch.received_at,
+        let session = match &item.thread_id {
+            Some(thread_id) => SessionPieces::new(thread_id, None, None),
+            None => SessionPieces::none(),
         };
-        let mut bodies = Vec::new();
+        let (turn_id, received_at) = (item.turn_id.as_deref(), batch.received_at.as_str());
+        let mut bodies = FrameBatch::default();
         match &item.kind {
             InboundKind::Notification { method, params } => {
-                frames::plain(&mut bodies, context, method, params.as_deref());
+                let params = params.as_ref();
+                bodies.plain(&Event { session: &session, turn_id, received_at, method, params });
             }
             InboundKind::Request { id, method, params } => {
-                let params = params.as_deref();
-                frames::first(&mut bodies, context, Signal::Request, method, params, Some(id));
+                let params = params.as_ref();
+                let event = Event { session: &session, turn_id, received_at, method, params };
+                bodies.request(&event, id);
+                let method = method.name();
                 let payload = json!({ "method": method, "id": id, "params": params });
-                let audience = match &item.thread_id {
-                    Some(thread_id) => Audience::Thread(thread_id.clone()),
-                    None => Audience::Unfiltered,
-                };
-                let durability = Durability::Recorded;
+                let (audience, durability) = (session.audience(), Durability::Recorded);
                 frames::push(&mut bodies, "server_request", audience, None, durability, &payload);
                 let error = unknown_request(method);
                 let id = id.clone();
@@ -319,9 +317,9 @@ impl ThreadRegistry {
                 let payload = json!({ "what": what, "receivedAt": batch.received_at });
                 let (audience, durability) = (Audience::Unfiltered, Durability::Recorded);
                 let kind = "runtime_output_unreadable";
-                frames::push(&mut bodies, kind, audience, None, durability, &payload);
+                frames::push(&mut bodies, kind, &audience, None, durability, &payload);
             }
-            InboundKind::Answer { .. } => {}
+            InboundKind::Answer { .. } | InboundKind::Nothing => {}
         }
         self.publish(bodies);
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use actix::{Actor, Context, Handler};
 use cm_core::compat::Profile;
 use cm_core::controls::Controls;
+use cm_core::event::Method;
 use cm_core::ids::{Incarnation, ThreadId};
 use cm_core::request::RequestFamily;
 use cm_core::restart::Policy;
-use cm_core::rpc::{RpcId, ThreadRef};
-use serde_json::value::{RawValue, to_raw_value};
+use cm_core::rpc::{RawJson, RpcId};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
@@ -21,7 +21,7 @@ use crate::app_server::{
     AppServerHandle, Batch, Inbound, InboundKind, RuntimeDown, RuntimeEvent, RuntimeUp,
 };
 use crate::handle::Handle;
-use crate::journal::{JournalConfig, JournalHandle, NewSegment, journal_spec};
+use crate::journal::{FramesPublished, JournalConfig, JournalHandle, journal_spec};
 use crate::store::{MemoryStore, StoreHandle, store_spec};
 use crate::supervisor::{StateCell, Strategy, Supervisor, SupervisorHandle};
 
@@ -35,12 +35,12 @@ impl Actor for Ear {
     type Context = Context<Self>;
 }
 
-impl Handler<NewSegment> for Ear {
+impl Handler<FramesPublished> for Ear {
     type Result = ();
 
-    fn handle(&mut self, NewSegment(segment): NewSegment, _: &mut Self::Context) {
-        for frame in &segment.frames {
-            self.0.try_send(serde_json::from_slice(frame.json()).unwrap()).unwrap();
+    fn handle(&mut self, FramesPublished(segments): FramesPublished, _: &mut Self::Context) {
+        for frame in segments.iter().flat_map(|segment| segment.all_json()) {
+            self.0.try_send(serde_json::from_slice(frame).unwrap()).unwrap();
         }
     }
 }
@@ -75,7 +75,7 @@ impl Bench {
                 journal.clone(),
                 handle.clone(),
                 policy,
-                JournalConfig { ring_bytes: 1 << 20 },
+                JournalConfig { ring_bytes: 1 << 20, log_bytes: 1 << 20 },
                 &StateCell::default(),
             ),
             registry_spec(
@@ -129,23 +129,24 @@ impl Bench {
     }
 }
 
-fn inbound(kind: InboundKind, params: &RawValue) -> Inbound {
-    let ThreadRef { thread_id, turn_id, item_id } = ThreadRef::of(Some(params));
-    Inbound { thread_id, turn_id, item_id, kind }
+fn inbound(kind: InboundKind, params: &Value) -> Inbound {
+    let text = |pointer: &str| params.pointer(pointer).and_then(Value::as_str);
+    let thread_id = text("/threadId").map(|id| ThreadId::parse(id).unwrap());
+    let turn_id = text("/turnId").or_else(|| text("/turn/id")).map(Arc::from);
+    Inbound { thread_id, turn_id, kind }
 }
 
 fn notification(method: &str, params: &Value) -> Inbound {
-    let params = to_raw_value(params).unwrap();
-    let ids = params.clone();
-    inbound(InboundKind::Notification { method: method.to_owned(), params: Some(params) }, &ids)
+    let method = Arc::new(Method::new(method));
+    let raw = Some(RawJson::encode(params).unwrap());
+    inbound(InboundKind::Notification { method, params: raw }, params)
 }
 
 fn approval_request(rpc_id: i64) -> Inbound {
     let params = json!({"threadId": "t", "turnId": "u", "itemId": "i", "command": "touch x"});
-    let params = to_raw_value(&params).unwrap();
-    let ids = params.clone();
-    let method = "item/commandExecution/requestApproval".to_owned();
-    inbound(InboundKind::Request { id: RpcId::Number(rpc_id), method, params: Some(params) }, &ids)
+    let raw = Some(RawJson::encode(&params).unwrap());
+    let method = Arc::new(Method::new("item/commandExecution/requestApproval"));
+    inbound(InboundKind::Request { id: RpcId::Number(rpc_id), method, params: raw }, &params)
 }
 
 fn turn_started() -> Inbound {

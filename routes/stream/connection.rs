@@ -14,11 +14,13 @@ use nix::sys::socket::{Shutdown, shutdown};
 pub(super) struct Connection(Rc<OwnedFd>);
 
 impl Connection {
-    /// Ends the connection in both directions at once.
-    pub(super) fn cut(&self) {
-        if let Err(error) = shutdown(self.0.as_raw_fd(), Shutdown::Both) {
+    /// Ends the connection in both directions at once; answers whether it was still there.
+    pub(super) fn cut(&self) -> bool {
+        let cut = shutdown(self.0.as_raw_fd(), Shutdown::Both);
+        if let Err(error) = cut {
             tracing::debug!(%error, "a connection was gone already");
         }
+        cut.is_ok()
     }
 }
 

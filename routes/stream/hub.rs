@@ -1,24 +1,36 @@
-//! The worker's hub: it hears of new frames and wakes the sockets of its worker.
+//! The worker's hub: it hears of new frames and wakes the subscribers of its worker.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use cm_actors::journal::{Attached, JournalHandle, NewSegment};
+use bytes::Bytes;
+use cm_actors::journal::{Attached, FramesPublished, JournalHandle, WorkerFlow};
+use cm_actors::metrics::StreamStats;
+use cm_actors::thread::ThreadsHandle;
 use tokio::sync::Notify;
 
+use super::close;
 use super::connection::Connection;
-use super::outlet::{Outlet, close};
-use super::ring::Ring;
+use super::outlet::Outlet;
+use super::ring::{Encoding, Ring};
+use super::subscribers::Subscribers;
 
 /// Announcements that may wait. Overflow rule: the hub notices the gap by the numbers and asks
 /// the journal for what it missed.
 const MAILBOX: usize = 1024;
 
-/// How often sockets are looked at for progress.
+/// How often subscribers are looked at for progress.
 const CHECK: Duration = Duration::from_millis(500);
+
+/// How often, at the most, subscribers that are far behind are looked for while frames come in.
+const LOOK_BACK: Duration = Duration::from_millis(5);
+
+/// How often server-sent events say that the connection lives.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// How long the hub waits before it asks a journal that is being restarted again.
 const ATTACH_AGAIN: Duration = Duration::from_millis(50);
@@ -35,55 +47,67 @@ pub struct HubSettings {
     pub patience: Duration,
 }
 
-struct Subscriber {
-    outlet: Rc<RefCell<Outlet>>,
-    connection: Option<Connection>,
-}
-
 /// The hub of one worker.
 pub struct Hub {
-    journal: JournalHandle,
     settings: HubSettings,
     shared: Rc<HubShared>,
+    /// What this worker tells the pipe's side.
+    flow: Rc<WorkerFlow>,
+    looked_back: Instant,
 }
 
-#[derive(Default)]
 struct HubShared {
+    journal: JournalHandle,
+    threads: ThreadsHandle,
+    stats: Arc<StreamStats>,
     /// `None` until the journal was reached for the first time.
     ring: RefCell<Option<Rc<RefCell<Ring>>>>,
-    subscribers: RefCell<HashMap<u64, Subscriber>>,
-    next_id: RefCell<u64>,
+    subscribers: RefCell<Subscribers>,
     /// Set when the server stops: no new subscribers.
     closing: RefCell<bool>,
-    /// Tells those who wait that one of the two above has changed.
+    /// Tells those who wait that ring or closing has changed.
     changed: Notify,
 }
 
-/// How the sockets of a worker reach their hub. It never leaves the worker's thread.
+/// How the subscribers of a worker reach their hub. It never leaves the worker's thread.
 #[derive(Clone)]
 pub struct HubHandle {
     shared: Rc<HubShared>,
 }
 
+/// The worker's hub as application data. The application's data never leaves its worker, but
+/// actix-web asks for a type of its own.
+pub struct HubCell(pub HubHandle);
+
 /// Closes every subscriber of the worker. Sent by the shutdown.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct CloseAll;
+pub struct CloseSubscribers;
 
 /// Cuts every connection that is still there. Sent by the shutdown after the closing frames had
 /// their time.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct CutAll;
+pub struct CutConnections;
 
 impl Hub {
     /// Starts the hub of the current worker.
     pub fn start_on_worker(
         journal: JournalHandle,
+        threads: ThreadsHandle,
         settings: HubSettings,
     ) -> (HubHandle, Addr<Self>) {
-        let shared = Rc::new(HubShared::default());
-        let hub = Self { journal, settings, shared: Rc::clone(&shared) };
+        let flow = Rc::new(journal.flow().join());
+        let shared = Rc::new(HubShared {
+            stats: journal.stats(),
+            journal,
+            threads,
+            ring: RefCell::default(),
+            subscribers: RefCell::default(),
+            closing: RefCell::default(),
+            changed: Notify::default(),
+        });
+        let hub = Self { settings, shared: Rc::clone(&shared), flow, looked_back: Instant::now() };
         let address = Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
             hub
@@ -93,8 +117,8 @@ impl Hub {
 
     /// Attaches to the journal, again and again until it is reached.
     fn attach(&self, ctx: &mut Context<Self>) {
-        let journal = self.journal.clone();
-        let recipient = ctx.address().recipient::<NewSegment>();
+        let journal = self.shared.journal.clone();
+        let recipient = ctx.address().recipient::<FramesPublished>();
         let work = async move {
             loop {
                 if let Ok(Some(attached)) = journal.attach(recipient.clone()).await {
@@ -124,7 +148,7 @@ impl Hub {
         }
         drop(known);
         self.shared.changed.notify_waiters();
-        self.wake_all();
+        self.shared.subscribers.borrow().wake_all();
         let over = async move {
             // An error is the end as well: the journal is gone.
             life.await.ok();
@@ -132,18 +156,12 @@ impl Hub {
         ctx.spawn(over.into_actor(self).map(|(), hub, ctx| hub.attach(ctx)));
     }
 
-    fn wake_all(&self) {
-        for subscriber in self.shared.subscribers.borrow().values() {
-            subscriber.outlet.borrow_mut().wake();
-        }
-    }
-
     /// Asks for what was missed; what cannot be had any more is a gap for every cursor.
     fn catch_up(&self, ctx: &mut Context<Self>) {
         let Some(ring) = self.shared.ring.borrow().clone() else {
             return;
         };
-        let journal = self.journal.clone();
+        let journal = self.shared.journal.clone();
         let after = ring.borrow().head;
         let work = async move { journal.catch_up(after).await };
         ctx.wait(work.into_actor(self).map(move |missed, hub, _| {
@@ -160,19 +178,43 @@ impl Hub {
                 // The journal is being restarted: the hub attaches to the next one.
                 Err(error) => tracing::debug!(%error, "no journal to catch up with"),
             }
-            hub.wake_all();
+            hub.shared.subscribers.borrow().wake_all();
+            hub.acknowledge(&ring);
         }));
     }
 
-    fn check(&self) {
+    /// Tells the pipe's side that every subscriber that could be written had its turn.
+    fn acknowledge(&self, ring: &Rc<RefCell<Ring>>) {
+        let position = ring.borrow().position;
+        let flow = Rc::clone(&self.flow);
+        // What was woken stands before this in the worker's queue of tasks.
+        actix::spawn(async move { flow.taken(position) });
+    }
+
+    /// Looks for subscribers that are far behind and worth waiting for.
+    fn look_back(&mut self) {
         let now = Instant::now();
-        for subscriber in self.shared.subscribers.borrow().values() {
-            if subscriber.outlet.borrow().is_stuck(now, self.settings.patience)
-                && let Some(connection) = &subscriber.connection
-            {
-                tracing::warn!("evicting a subscriber that does not read");
-                connection.cut();
-            }
+        if now.duration_since(self.looked_back) < LOOK_BACK {
+            return;
+        }
+        self.looked_back = now;
+        let subscribers = self.shared.subscribers.borrow();
+        let deserving =
+            subscribers.outlets().filter(|outlet| outlet.borrow_mut().deserves_patience(now));
+        self.flow.deserving(deserving.count());
+    }
+
+    fn check(&mut self) {
+        let subscribers = self.shared.subscribers.borrow();
+        let evicted = subscribers.evict(Instant::now(), self.settings.patience);
+        drop(subscribers);
+        self.shared.stats.evictions.fetch_add(evicted, Ordering::Relaxed);
+        self.look_back();
+    }
+
+    fn heartbeat(&self) {
+        for outlet in self.shared.subscribers.borrow().outlets() {
+            outlet.borrow_mut().heartbeat();
         }
     }
 }
@@ -183,51 +225,57 @@ impl Actor for Hub {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.attach(ctx);
         ctx.run_interval(CHECK, |hub, _| hub.check());
+        ctx.run_interval(HEARTBEAT, |hub, _| hub.heartbeat());
     }
 }
 
-impl Handler<NewSegment> for Hub {
+impl Handler<FramesPublished> for Hub {
     type Result = ();
 
-    fn handle(&mut self, NewSegment(segment): NewSegment, ctx: &mut Self::Context) {
-        let ring = self.shared.ring.borrow().clone();
-        let Some(ring) = ring else { return };
-        if ring.borrow_mut().push(segment) {
-            self.wake_all();
-        } else {
-            self.catch_up(ctx);
-        }
-    }
-}
-
-impl Handler<CloseAll> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, _: CloseAll, _: &mut Self::Context) {
-        *self.shared.closing.borrow_mut() = true;
-        self.shared.changed.notify_waiters();
-        for subscriber in self.shared.subscribers.borrow().values() {
-            subscriber.outlet.borrow_mut().close(close::GOING_AWAY, "shutting_down");
-        }
-    }
-}
-
-impl Handler<CutAll> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, _: CutAll, _: &mut Self::Context) {
-        for subscriber in self.shared.subscribers.borrow().values() {
-            if let Some(connection) = &subscriber.connection {
-                connection.cut();
+    fn handle(&mut self, published: FramesPublished, ctx: &mut Self::Context) {
+        let FramesPublished(segments) = published;
+        let Some(ring) = self.shared.ring.borrow().clone() else { return };
+        for segment in segments.iter() {
+            if !ring.borrow_mut().push(Arc::clone(segment)) {
+                return self.catch_up(ctx);
             }
         }
+        self.shared.subscribers.borrow().wake_for(&segments);
+        self.acknowledge(&ring);
+        self.look_back();
+    }
+}
+
+impl Handler<CloseSubscribers> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, _: CloseSubscribers, _: &mut Self::Context) {
+        *self.shared.closing.borrow_mut() = true;
+        self.shared.changed.notify_waiters();
+        for outlet in self.shared.subscribers.borrow().outlets() {
+            outlet.borrow_mut().close(close::GOING_AWAY, "shutting_down");
+        }
+    }
+}
+
+impl Handler<CutConnections> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, _: CutConnections, _: &mut Self::Context) {
+        self.shared.subscribers.borrow().cut_all();
     }
 }
 
 impl HubHandle {
-    /// The ring. A client may connect before its worker has reached the journal for the first
-    /// time; it waits for that. `None` when that takes too long, or the server stops.
-    pub(super) async fn attached_ring(&self) -> Option<Rc<RefCell<Ring>>> {
+    /// A new subscriber at the head. A client may connect before its worker has reached the
+    /// journal for the first time; it waits for that. `None` when that takes too long, or the
+    /// server stops.
+    pub(super) async fn outlet(
+        &self,
+        encoding: Encoding,
+        filter: Option<String>,
+        single: bool,
+    ) -> Option<Outlet> {
         let attached = async {
             loop {
                 let changed = self.shared.changed.notified();
@@ -238,15 +286,25 @@ impl HubHandle {
                 changed.await;
             }
         };
-        tokio::time::timeout(ATTACH_PATIENCE, attached).await.ok().flatten()
+        let ring = tokio::time::timeout(ATTACH_PATIENCE, attached).await.ok().flatten()?;
+        let stats = Arc::clone(&self.shared.stats);
+        Some(Outlet::new(ring, stats, encoding, filter, single))
     }
 
     /// The ring, once the journal was reached; `None` also while the server stops.
-    fn ring(&self) -> Option<Rc<RefCell<Ring>>> {
+    pub(super) fn ring(&self) -> Option<Rc<RefCell<Ring>>> {
         if *self.shared.closing.borrow() {
             return None;
         }
         self.shared.ring.borrow().clone()
+    }
+
+    pub(super) fn journal(&self) -> &JournalHandle {
+        &self.shared.journal
+    }
+
+    pub(super) fn threads(&self) -> &ThreadsHandle {
+        &self.shared.threads
     }
 
     /// Adds a subscriber; it is woken until the answer is dropped.
@@ -255,10 +313,8 @@ impl HubHandle {
         outlet: Rc<RefCell<Outlet>>,
         connection: Option<Connection>,
     ) -> Subscription {
-        let mut next_id = self.shared.next_id.borrow_mut();
-        *next_id += 1;
-        let id = *next_id;
-        self.shared.subscribers.borrow_mut().insert(id, Subscriber { outlet, connection });
+        let id = self.shared.subscribers.borrow_mut().add(outlet, connection);
+        self.shared.stats.sockets.fetch_add(1, Ordering::Relaxed);
         Subscription { shared: Rc::clone(&self.shared), id }
     }
 }
@@ -269,8 +325,19 @@ pub(super) struct Subscription {
     id: u64,
 }
 
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.shared.subscribers.borrow_mut().remove(&self.id);
+impl Subscription {
+    /// Changes what the subscriber hears of.
+    pub(super) fn set_filter(&self, filter: Option<String>) {
+        self.shared.subscribers.borrow_mut().set_filter(self.id, filter);
     }
 }
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.shared.subscribers.borrow_mut().remove(self.id);
+        self.shared.stats.sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What server-sent events say when nothing else is to be said.
+pub(super) const HEARTBEAT_COMMENT: Bytes = Bytes::from_static(b": \n\n");

@@ -1,18 +1,27 @@
-//! What one socket writes: control frames first, then frames from its cursor on.
+//! What one subscriber is written: control frames first, then what it missed, then frames from its
+//! cursor on.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use actix_web::Error;
 use bytes::Bytes;
+use cm_actors::journal::{Head, Interest, ResetReason, Segment, text_frame};
+use cm_actors::metrics::StreamStats;
 use cm_core::ids::Seq;
 use futures_util::Stream;
+use serde_json::json;
+use tokio::sync::Notify;
 
-use super::ring::{Ring, Taken};
+use super::close;
+use super::hub::HEARTBEAT_COMMENT;
+use super::progress::Progress;
+use super::ring::{Encoding, Piece, Ring, Taken};
 
 /// Control frames that may wait. Overflow rule: the socket is closed with 1008, since it sends
 /// commands faster than it reads the answers.
@@ -21,73 +30,227 @@ const MAX_CONTROL: usize = 64;
 /// A line slower than this, in bytes per second, counts as stuck.
 const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
 
-/// Close codes (RFC 6455 §7.4).
-pub(super) mod close {
-    /// The server goes away.
-    pub(in crate::stream) const GOING_AWAY: u16 = 1001;
-    /// The client broke a rule.
-    pub(in crate::stream) const POLICY: u16 = 1008;
-    /// Try again later: the client fell behind.
-    pub(in crate::stream) const TRY_AGAIN: u16 = 1013;
+/// Where a subscriber stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It reads the ring.
+    Live,
+    /// What it missed is being fetched for it: nothing is taken from the ring meanwhile.
+    Resuming,
+    /// A close frame is queued: nothing comes after it.
+    Closing,
+    /// The end was handed to the connection.
+    Ended,
 }
 
-/// What a socket's actor and its body share; both live on the same worker.
+/// What a subscriber's actor and its body share; both live on the same worker.
 #[derive(Debug)]
 pub(super) struct Outlet {
     ring: Rc<RefCell<Ring>>,
+    stats: Arc<StreamStats>,
+    encoding: Encoding,
     /// The last number that this subscriber has had.
     cursor: Seq,
-    /// The only session it wants to hear of.
+    /// The only session it wants to hear of; its hub changes it.
     pub(super) filter: Option<String>,
+    /// Whether it wants each thing once.
+    single: bool,
+    /// Whether it gave a position: then it is told `reset` instead of being closed.
+    pub(super) resumable: bool,
     control: VecDeque<Bytes>,
-    /// Set when a close frame is queued: nothing comes after it.
-    closing: bool,
-    /// Set when the close frame was handed to the connection.
-    ended: bool,
+    /// Frames of before the ring.
+    backlog: VecDeque<Arc<Segment>>,
+    stage: Stage,
+    /// Tells whoever fetches what was missed that all of it was taken.
+    drained: Rc<Notify>,
     /// Wakes the body; `None` while the connection cannot be written.
     waker: Option<Waker>,
     /// Bytes that the connection was given when it last asked.
     handed_out: u64,
     /// When the connection last asked for something to write.
-    pub(super) asked_at: Instant,
+    asked_at: Instant,
+    /// How much it took lately.
+    progress: Progress,
 }
 
 impl Outlet {
-    pub(super) fn new(ring: Rc<RefCell<Ring>>, filter: Option<String>) -> Self {
+    pub(super) fn new(
+        ring: Rc<RefCell<Ring>>,
+        stats: Arc<StreamStats>,
+        encoding: Encoding,
+        filter: Option<String>,
+        single: bool,
+    ) -> Self {
         let cursor = ring.borrow().head;
         Self {
             ring,
+            stats,
+            encoding,
             cursor,
             filter,
+            single,
+            resumable: false,
             control: VecDeque::new(),
-            closing: false,
-            ended: false,
+            backlog: VecDeque::new(),
+            stage: Stage::Live,
+            drained: Rc::default(),
             waker: None,
             handed_out: 0,
             asked_at: Instant::now(),
+            progress: Progress::default(),
         }
     }
 
-    /// Queues a control frame.
-    pub(super) fn control(&mut self, frame: Bytes) {
-        if self.closing {
-            return;
+    /// Whether nothing more is written.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Closing | Stage::Ended)
+    }
+
+    /// Whether what was fetched was taken.
+    pub(super) fn is_drained(&self) -> bool {
+        self.backlog.is_empty()
+    }
+
+    /// Told when what was fetched was taken, or when it is over.
+    pub(super) fn drained(&self) -> Rc<Notify> {
+        Rc::clone(&self.drained)
+    }
+
+    /// Changes what it hears of; answers what it heard of before.
+    pub(super) fn set_filter(&mut self, filter: Option<String>) -> Option<String> {
+        if self.is_idle() && self.stage == Stage::Live {
+            // It has passed over everything so far, for the old filter.
+            self.cursor = self.ring.borrow().head;
         }
+        std::mem::replace(&mut self.filter, filter)
+    }
+
+    /// Says that the connection lives, when it has nothing else to say.
+    pub(super) fn heartbeat(&mut self) {
+        if self.encoding == Encoding::ServerSentEvents && self.is_idle() {
+            self.push(HEARTBEAT_COMMENT);
+        }
+    }
+
+    /// The head as it is now.
+    pub(super) fn head(&self) -> Head {
+        let ring = self.ring.borrow();
+        Head { epoch: ring.epoch.clone(), seq: ring.head }
+    }
+
+    /// Answers a ping.
+    pub(super) fn pong(&mut self, payload: &[u8]) {
         if self.control.len() >= MAX_CONTROL {
             return self.close(close::POLICY, "too many unread answers");
         }
-        self.control.push_back(frame);
+        self.push(close::pong(payload));
+    }
+
+    /// Queues a control frame: an answer to a command of the client.
+    pub(super) fn control(&mut self, value: &serde_json::Value) {
+        if self.control.len() >= MAX_CONTROL {
+            return self.close(close::POLICY, "too many unread answers");
+        }
+        self.say(value);
+    }
+
+    /// Queues a frame that the client did not ask for; there are few of them.
+    pub(super) fn say(&mut self, value: &serde_json::Value) {
+        let text = value.to_string();
+        self.push(match self.encoding {
+            Encoding::WebSocket => text_frame(text.as_bytes()),
+            Encoding::ServerSentEvents => Bytes::from(format!("data: {text}\n\n")),
+        });
+    }
+
+    /// Queues bytes as they are.
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        if self.is_over() {
+            return;
+        }
+        self.control.push_back(bytes);
         self.wake();
     }
 
-    /// Queues a close frame; nothing is written after it.
+    /// Queues the end; nothing is written after it.
     pub(super) fn close(&mut self, code: u16, reason: &str) {
-        if self.closing {
+        if self.is_over() {
             return;
         }
-        self.closing = true;
-        self.control.push_back(close_frame(code, reason));
+        self.stage = Stage::Closing;
+        self.backlog.clear();
+        self.drained.notify_waiters();
+        if self.encoding == Encoding::WebSocket {
+            self.control.push_back(close::frame(code, reason));
+        }
         self.wake();
+    }
+
+    /// Begins to serve what was missed behind a position.
+    pub(super) fn resume_from(&mut self, after: Seq) {
+        if self.is_over() {
+            return;
+        }
+        self.resumable = true;
+        self.cursor = after;
+        self.stats.replays.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let within = self.ring.borrow().reaches(after);
+        self.stage = if within { Stage::Live } else { Stage::Resuming };
+        self.backlog.clear();
+        self.wake();
+    }
+
+    /// Whether what it missed is to be fetched.
+    pub(super) fn is_resuming(&self) -> bool {
+        self.stage == Stage::Resuming
+    }
+
+    /// Adds a page of what was missed; the cursor follows as it is taken.
+    pub(super) fn add_backlog(&mut self, segments: Vec<Arc<Segment>>) {
+        self.backlog.extend(segments);
+        self.wake();
+    }
+
+    /// Everything missed up to a number was taken.
+    pub(super) fn caught_up(&mut self, upto: Seq) {
+        self.cursor = self.cursor.max(upto);
+    }
+
+    /// Goes on with the ring.
+    pub(super) fn go_live(&mut self) {
+        if self.stage == Stage::Resuming {
+            self.stage = Stage::Live;
+            self.wake();
+        }
+    }
+
+    /// Starts over at the head, and says so.
+    pub(super) fn reset(&mut self, reason: ResetReason) {
+        if self.is_over() {
+            return;
+        }
+        let (epoch, head) = {
+            let ring = self.ring.borrow();
+            (ring.epoch.clone(), ring.head)
+        };
+        self.stats.resets.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.backlog.clear();
+        self.cursor = head;
+        self.stage = Stage::Live;
+        let frame = json!({
+            "type": "reset",
+            "threadId": null,
+            "epoch": epoch,
+            "seq": head,
+            "reason": reason.as_str(),
+        });
+        match self.encoding {
+            Encoding::WebSocket => self.say(&frame),
+            // A client that reconnects goes on from the head.
+            Encoding::ServerSentEvents => {
+                self.push(Bytes::from(format!("id: {epoch}:{head}\ndata: {frame}\n\n")));
+            }
+        }
     }
 
     /// Wakes the body if it waits for something to write.
@@ -97,10 +260,39 @@ impl Outlet {
         }
     }
 
+    /// Wakes the body for frames that begin behind a number. A body that waits has passed over
+    /// everything up to there.
+    pub(super) fn wake_for(&mut self, follows: Seq) {
+        if let Some(waker) = self.waker.take() {
+            if self.stage == Stage::Live && self.control.is_empty() {
+                self.cursor = self.cursor.max(follows);
+            }
+            waker.wake();
+        }
+    }
+
+    /// Whether it waits for something to write and has had everything.
+    fn is_idle(&self) -> bool {
+        self.waker.is_some()
+    }
+
+    /// Whether it is far behind and yet worth waiting for.
+    pub(super) fn deserves_patience(&mut self, now: Instant) -> bool {
+        let ring = self.ring.borrow();
+        let behind = if self.is_idle() { 0 } else { ring.behind(self.cursor) };
+        self.stats.lagged(behind);
+        let (position, half) = (ring.position, ring.half());
+        drop(ring);
+        let keeps_up = self.progress.note(now, position, position.saturating_sub(behind));
+        self.stage == Stage::Live && behind > half && keeps_up
+    }
+
     /// Whether there is something to write that the connection has not asked for.
     pub(super) fn is_stuck(&self, now: Instant, patience: Duration) -> bool {
-        let has_work = !self.control.is_empty() || self.cursor < self.ring.borrow().head;
-        let has_work = has_work || self.ended;
+        let has_work = !self.control.is_empty()
+            || !self.backlog.is_empty()
+            || self.cursor < self.ring.borrow().head
+            || self.stage == Stage::Ended;
         // A large piece may take its time on a slow line.
         let patience = patience + Duration::from_secs(self.handed_out / SLOWEST_BYTES_PER_SECOND);
         has_work && self.waker.is_none() && now.duration_since(self.asked_at) > patience
@@ -109,28 +301,66 @@ impl Outlet {
     fn poll(&mut self, context: &Context<'_>) -> Poll<Option<Bytes>> {
         self.asked_at = Instant::now();
         if let Some(frame) = self.control.pop_front() {
-            self.ended = self.closing && self.control.is_empty();
+            if self.stage == Stage::Closing && self.control.is_empty() {
+                self.stage = Stage::Ended;
+            }
             return Poll::Ready(Some(frame));
         }
-        if self.ended || self.closing {
+        if self.is_over() {
             return Poll::Ready(None);
         }
-        let taken = self.ring.borrow().take(&mut self.cursor, self.filter.as_deref());
+        if let Some(bytes) = self.take_backlog() {
+            return Poll::Ready(Some(bytes));
+        }
+        let taken = match self.stage {
+            Stage::Live => {
+                let interest = Interest { filter: self.filter.as_deref(), single: self.single };
+                self.ring.borrow().take(&mut self.cursor, interest, self.encoding)
+            }
+            _ => Taken::Nothing,
+        };
         match taken {
             Taken::Bytes(bytes) => Poll::Ready(Some(bytes)),
             Taken::Nothing => {
                 self.waker = Some(context.waker().clone());
                 Poll::Pending
             }
+            Taken::Gap if self.resumable => {
+                self.reset(ResetReason::Behind);
+                self.poll(context)
+            }
             Taken::Gap => {
+                self.stats.gap_closes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 self.close(close::TRY_AGAIN, "stream_gap");
                 self.poll(context)
             }
         }
     }
+
+    /// Takes from what was missed; the same pieces, cut in the same way, as from the ring.
+    fn take_backlog(&mut self) -> Option<Bytes> {
+        if self.backlog.is_empty() {
+            return None;
+        }
+        let epoch = self.ring.borrow().epoch.clone();
+        let interest = Interest { filter: self.filter.as_deref(), single: self.single };
+        let mut piece = Piece::new(self.encoding, &epoch);
+        let mut full = None;
+        while full.is_none() {
+            let Some(segment) = self.backlog.front() else { break };
+            full = piece.add(segment, &mut self.cursor, interest);
+            if full.is_none() || self.cursor >= segment.last() {
+                self.backlog.pop_front();
+            }
+        }
+        if self.backlog.is_empty() {
+            self.drained.notify_waiters();
+        }
+        full.or_else(|| piece.bytes())
+    }
 }
 
-/// The body of a socket's answer.
+/// The body of a subscriber's answer.
 pub(super) struct OutletBody(pub(super) Rc<RefCell<Outlet>>);
 
 impl Stream for OutletBody {
@@ -146,28 +376,9 @@ impl Stream for OutletBody {
     }
 }
 
-/// A close frame (RFC 6455 §5.5.1): two bytes of code and a short reason.
-pub(super) fn close_frame(code: u16, reason: &str) -> Bytes {
-    /// FIN and the opcode of a close frame.
-    const FIN_CLOSE: u8 = 0x88;
-    // A control frame's payload is at most 125 bytes; our reasons are short words.
-    let reason = reason.get(..reason.len().min(100)).unwrap_or_default().as_bytes();
-    let mut frame = Vec::with_capacity(reason.len() + 4);
-    frame.push(FIN_CLOSE);
-    frame.push(u8::try_from(reason.len() + 2).unwrap_or(2));
-    frame.extend_from_slice(&code.to_be_bytes());
-    frame.extend_from_slice(reason);
-    frame.into()
-}
-
-/// A pong frame with the ping's payload.
-pub(super) fn pong_frame(payload: &[u8]) -> Bytes {
-    /// FIN and the opcode of a pong frame.
-    const FIN_PONG: u8 = 0x8a;
-    let payload = payload.get(..payload.len().min(125)).unwrap_or_default();
-    let mut frame = Vec::with_capacity(payload.len() + 2);
-    frame.push(FIN_PONG);
-    frame.push(u8::try_from(payload.len()).unwrap_or(0));
-    frame.extend_from_slice(payload);
-    frame.into()
+impl Drop for OutletBody {
+    fn drop(&mut self) {
+        // The connection is gone: whoever fetches for it has nobody left to fetch for.
+        self.0.borrow_mut().close(close::GOING_AWAY, "");
+    }
 }

@@ -12,16 +12,19 @@ use actix::prelude::*;
 use actix_codec::Decoder;
 use actix_http::ws::{Codec, Frame, Item, ProtocolError};
 use actix_web::{HttpRequest, HttpResponse, web};
-use bytes::{Bytes, BytesMut};
-use cm_actors::journal::text_frame;
+use bytes::BytesMut;
 use cm_core::error::ErrorCode;
 use cm_core::wire::StreamCommand;
 use futures_util::Stream;
 use serde_json::json;
 
+use super::close;
 use super::connection::Connection;
-use super::hub::{HubHandle, Subscription};
-use super::outlet::{Outlet, OutletBody, close, pong_frame};
+use super::hub::{HubCell, HubHandle, Subscription};
+use super::outlet::{Outlet, OutletBody};
+use super::query::Subscribe;
+use super::resume::{Position, resume};
+use super::ring::Encoding;
 use crate::answer::ApiError;
 
 /// Largest command, fragments together, in bytes.
@@ -37,43 +40,39 @@ pub(crate) async fn connect(
         let message = "This is a WebSocket: connect to it with an upgrade.";
         return Err(ApiError::new(ErrorCode::NotFound, message));
     };
-    let Some(ring) = hub.0.attached_ring().await else {
-        let message = "The stream is starting or stopping; connect again shortly.";
-        return Err(ApiError::new(ErrorCode::Overloaded, message));
+    let Subscribe { filter, since, single } = Subscribe::parse(request.query_string())?;
+    let outlet = hub.0.outlet(Encoding::WebSocket, filter.clone(), single).await;
+    let Some(mut outlet) = outlet else {
+        return Err(not_there());
     };
-    let filter = filter_of(request.query_string());
-    let ready = {
-        let ring = ring.borrow();
-        json!({ "type": "ready", "threadId": filter, "epoch": ring.epoch, "seq": ring.head })
-    };
-    let outlet = Rc::new(RefCell::new(Outlet::new(ring, filter)));
-    outlet.borrow_mut().control(text(&ready));
+    let head = outlet.head();
+    outlet.say(&json!({
+        "type": "ready",
+        "threadId": filter,
+        "epoch": head.epoch,
+        "seq": head.seq,
+    }));
+    let outlet = Rc::new(RefCell::new(outlet));
+    if let Some(since) = since {
+        resume(&hub.0, &outlet, since);
+    }
     let connection = request.conn_data::<Connection>().cloned();
     let subscription = hub.0.subscribe(Rc::clone(&outlet), connection);
     let commands =
         Commands { payload, codec: Codec::new().max_size(MAX_COMMAND), buffer: BytesMut::new() };
     let shared = Rc::clone(&outlet);
+    let hub = hub.0.clone();
     Socket::create(|ctx| {
         ctx.add_stream(commands);
-        Socket { outlet: shared, fragments: BytesMut::new(), _subscription: subscription }
+        Socket { hub, outlet: shared, fragments: BytesMut::new(), subscription }
     });
     Ok(response.streaming(OutletBody(outlet)))
 }
 
-/// The worker's hub as application data. The application's data never leaves its worker, but
-/// actix-web asks for a type of its own.
-pub struct HubCell(pub HubHandle);
-
-/// The filter of a connection's query: one non-empty `threadId`; a repeated one is no filter.
-fn filter_of(query: &str) -> Option<String> {
-    let pairs = web::Query::<Vec<(String, String)>>::from_query(query).ok()?.into_inner();
-    let mut named = pairs.into_iter().filter(|(name, _)| name == "threadId").map(|(_, id)| id);
-    let first = named.next().filter(|id| !id.is_empty())?;
-    named.next().is_none().then_some(first)
-}
-
-fn text(value: &serde_json::Value) -> Bytes {
-    text_frame(value.to_string().as_bytes()).0
+/// The answer to a subscriber while the stream cannot be reached.
+pub(super) fn not_there() -> ApiError {
+    let message = "The stream is starting or stopping; connect again shortly.";
+    ApiError::new(ErrorCode::Overloaded, message)
 }
 
 /// Frames that the client sends.
@@ -108,11 +107,12 @@ impl Stream for Commands {
 
 /// The actor of one socket.
 struct Socket {
+    hub: HubHandle,
     outlet: Rc<RefCell<Outlet>>,
     /// A command that came in pieces, as far as it is there.
     fragments: BytesMut,
-    /// Ends the subscription with the actor.
-    _subscription: Subscription,
+    /// Ends with the actor.
+    subscription: Subscription,
 }
 
 impl Actor for Socket {
@@ -129,23 +129,38 @@ impl Socket {
         if bytes.is_empty() {
             return;
         }
-        let mut outlet = self.outlet.borrow_mut();
         match serde_json::from_slice::<StreamCommand>(bytes) {
-            Ok(StreamCommand::Subscribe { thread_id }) if !thread_id.is_empty() => {
-                outlet.filter = Some(thread_id);
+            Ok(StreamCommand::Subscribe { thread_id, after }) => self.subscribe(thread_id, after),
+            Ok(StreamCommand::Unsubscribe) => self.subscription.set_filter(None),
+            Ok(StreamCommand::Ping) => {
+                self.outlet.borrow_mut().control(&json!({ "type": "pong" }));
             }
-            Ok(StreamCommand::Unsubscribe) => outlet.filter = None,
-            Ok(StreamCommand::Ping) => outlet.control(text(&json!({ "type": "pong" }))),
-            Ok(StreamCommand::Subscribe { .. }) | Err(_) => {
-                let answer = json!({ "type": "error", "message": "invalid websocket command" });
-                outlet.control(text(&answer));
-            }
+            Err(_) => self.refuse(),
         }
+    }
+
+    /// Changes the filter, or the position, or both; without either it means nothing.
+    fn subscribe(&mut self, thread_id: Option<String>, after: Option<String>) {
+        let position = after.as_deref().map(Position::parse);
+        let empty = thread_id.as_deref() == Some("");
+        if empty || position == Some(None) || (thread_id.is_none() && position.is_none()) {
+            return self.refuse();
+        }
+        // Without a session, a position means all of them.
+        self.subscription.set_filter(thread_id);
+        if let Some(position) = position.flatten() {
+            resume(&self.hub, &self.outlet, position);
+        }
+    }
+
+    fn refuse(&self) {
+        let answer = json!({ "type": "error", "message": "invalid websocket command" });
+        self.outlet.borrow_mut().control(&answer);
     }
 
     fn fragment(&mut self, bytes: &[u8], last: bool) {
         if self.fragments.len() + bytes.len() > MAX_COMMAND {
-            return self.outlet.borrow_mut().close(1009, "command too large");
+            return self.outlet.borrow_mut().close(close::TOO_BIG, "command too large");
         }
         self.fragments.extend_from_slice(bytes);
         if last {
@@ -167,7 +182,7 @@ impl StreamHandler<Result<Frame, ProtocolError>> for Socket {
                 Item::Continue(bytes) => self.fragment(&bytes, false),
                 Item::Last(bytes) => self.fragment(&bytes, true),
             },
-            Ok(Frame::Ping(payload)) => self.outlet.borrow_mut().control(pong_frame(&payload)),
+            Ok(Frame::Ping(payload)) => self.outlet.borrow_mut().pong(&payload),
             Ok(Frame::Pong(_)) => {}
             Ok(Frame::Close(reason)) => {
                 let code = reason.map_or(1000, |reason| u16::from(reason.code));
@@ -176,7 +191,7 @@ impl StreamHandler<Result<Frame, ProtocolError>> for Socket {
             }
             Err(error) => {
                 tracing::debug!(%error, "a client broke the WebSocket protocol");
-                self.outlet.borrow_mut().close(1002, "protocol error");
+                self.outlet.borrow_mut().close(close::PROTOCOL, "protocol error");
                 ctx.stop();
             }
         }
@@ -184,25 +199,5 @@ impl StreamHandler<Result<Frame, ProtocolError>> for Socket {
 
     fn finished(&mut self, ctx: &mut Self::Context) {
         ctx.stop();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::outlet::close_frame;
-    use super::*;
-
-    #[test]
-    fn only_one_named_thread_is_a_filter() {
-        assert_eq!(filter_of("threadId=a").as_deref(), Some("a"));
-        for query in ["", "threadId=", "threadId=a&threadId=b", "other=a"] {
-            assert_eq!(filter_of(query), None, "{query}");
-        }
-    }
-
-    #[test]
-    fn close_frames_are_those_of_rfc_6455() {
-        assert_eq!(close_frame(1001, "x").as_ref(), b"\x88\x03\x03\xe9x");
-        assert_eq!(pong_frame(b"hi").as_ref(), b"\x8a\x02hi");
     }
 }

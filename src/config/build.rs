@@ -58,6 +58,7 @@ pub(super) fn build(values: &Values, surroundings: Surroundings) -> (Settings, V
         limits: LimitSettings {
             line_cap: size(values, &CODEX_MANAGER_LINE_CAP_BYTES),
             ring: size(values, &CODEX_MANAGER_RING_BYTES),
+            log: values.number(&CODEX_MANAGER_LOG_BYTES),
             max_body: size(values, &CODEX_MANAGER_MAX_BODY_BYTES),
         },
         log: log(values),

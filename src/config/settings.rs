@@ -109,6 +109,8 @@ pub(crate) struct LimitSettings {
     pub(crate) line_cap: usize,
     /// The ring of encoded frames.
     pub(crate) ring: usize,
+    /// The log of durable events, on the disk.
+    pub(crate) log: u64,
     /// Largest request body.
     pub(crate) max_body: usize,
 }

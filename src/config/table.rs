@@ -84,6 +84,9 @@ variables! {
     CODEX_MANAGER_RING_BYTES "limits.ring_bytes" Kind::Bytes { min: 65_536, max: 16_384 * MIB },
         Some("64MiB"),
         "memory for recent stream frames, from which slow and returning clients catch up";
+    CODEX_MANAGER_LOG_BYTES "limits.log_bytes" Kind::Bytes { min: 65_536, max: 65_536 * MIB },
+        Some("64MiB"),
+        "disk space for past events, from which clients catch up after a restart";
     CODEX_MANAGER_MAX_BODY_BYTES "limits.max_body_bytes" Kind::Bytes { min: 1024, max: 1024 * MIB },
         Some("1MiB"),
         "largest request body";

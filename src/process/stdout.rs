@@ -9,8 +9,26 @@ use crate::exit::ExitWatch;
 use crate::readiness::{PipeReading, set_nonblocking};
 use crate::sink::{ChildExit, OutputSink, SinkState};
 
-/// Bytes asked for by one read: a whole pipe of the default size.
-const READ_BYTES: usize = 64 * 1024;
+/// Bytes asked for by one read.
+const READ_BYTES: usize = 128 * 1024;
+
+/// Size that the pipe is given: the largest that an unprivileged process may ask for
+/// (`/proc/sys/fs/pipe-max-size`). A child in a flood then waits less often for its reader.
+#[cfg(target_os = "linux")]
+const PIPE_BYTES: i32 = 1024 * 1024;
+
+/// Makes room in the pipe; where that is not allowed, its own size does.
+fn widen(pipe: &ChildStdout) {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::fcntl::{FcntlArg, fcntl};
+        if let Err(error) = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)) {
+            tracing::debug!(%error, "a pipe keeps its size");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = pipe;
+}
 
 /// A sink whose panics do not reach the reading thread, which must live as long as the child.
 pub(crate) struct GuardedSink {
@@ -62,6 +80,7 @@ pub(crate) fn pump(
         tracing::error!(%error, "cannot read a child's stdout");
         return;
     }
+    widen(&pipe);
     let mut lines = LineReader::new(line_cap);
     let mut reading = PipeReading::new();
     let mut buffer = vec![0; READ_BYTES];

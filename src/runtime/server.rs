@@ -120,7 +120,7 @@ fn take_line(server: &Arc<Server>, line: &Line) {
             let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(Value::Null);
             server.requests.answer(&id, outcome.map(|raw| raw.map_or(Value::Null, value)));
         }
-        Ok(Inbound::Notification { method, .. }) => tracing::debug!(method, "notification"),
+        Ok(Inbound::Notification { method, .. }) => tracing::debug!(%method, "notification"),
         Err(error) => tracing::warn!(%error, "line dropped"),
     }
 }

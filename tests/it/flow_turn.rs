@@ -1,6 +1,6 @@
 //! A turn from the message to the transcript.
 
-use cm_core::event::{alias, normalise};
+use cm_core::event::{Method, normalise};
 use cm_testkit::app::Frame;
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ fn check_groups(frames: &[Frame]) {
         assert_eq!(payload["context"]["threadId"], frame["threadId"]);
         let mut rest =
             frames[index + 1..].iter().filter(|later| later["threadId"] == frame["threadId"]);
-        if let Some((name, _)) = alias(&method) {
+        if let Some((name, _)) = Method::new(&method).alias {
             let next = rest.next().unwrap();
             assert_eq!((&next["type"], &next["payload"]), (&json!(name), &payload["params"]));
         }

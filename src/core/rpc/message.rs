@@ -3,12 +3,12 @@
 //! Only what routing needs is read: the id, the method and the thread. Everything else stays raw,
 //! so that fields and methods this build has never heard of reach subscribers unchanged.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-
-use crate::ids::ThreadId;
 
 /// A JSON-RPC id. The app-server uses integers from 0; both forms are echoed exactly.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub enum Inbound<'a> {
     /// `method` without `id`.
     Notification {
         /// The method's name.
-        method: String,
+        method: Cow<'a, str>,
         /// Raw `params`, `None` when the member is absent.
         params: Option<&'a RawValue>,
     },
@@ -67,7 +67,7 @@ pub enum Inbound<'a> {
         /// The id to answer with; unique only within one child process.
         id: RpcId,
         /// The method's name.
-        method: String,
+        method: Cow<'a, str>,
         /// Raw `params`, `None` when the member is absent.
         params: Option<&'a RawValue>,
     },
@@ -95,8 +95,8 @@ pub enum Malformed {
 struct Envelope<'a> {
     #[serde(default)]
     id: Option<RpcId>,
-    #[serde(default)]
-    method: Option<String>,
+    #[serde(borrow, default)]
+    method: Option<Word<'a>>,
     #[serde(borrow, default)]
     params: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -104,6 +104,10 @@ struct Envelope<'a> {
     #[serde(default)]
     error: Option<RpcError>,
 }
+
+/// A text that borrows; inside of an `Option` serde would copy a `Cow`.
+#[derive(Deserialize)]
+struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Classifies one line.
 ///
@@ -113,7 +117,7 @@ struct Envelope<'a> {
 pub fn parse_line(line: &[u8]) -> Result<Inbound<'_>, Malformed> {
     let envelope: Envelope<'_> =
         serde_json::from_slice(line).map_err(|error| Malformed::Json(error.to_string()))?;
-    match (envelope.method, envelope.id) {
+    match (envelope.method.map(|word| word.0), envelope.id) {
         (Some(method), Some(id)) => Ok(Inbound::Request { id, method, params: envelope.params }),
         (Some(method), None) => Ok(Inbound::Notification { method, params: envelope.params }),
         (None, Some(id)) => {
@@ -127,81 +131,147 @@ pub fn parse_line(line: &[u8]) -> Result<Inbound<'_>, Malformed> {
     }
 }
 
-/// The ids inside `params` by which a message is routed.
+/// The ids inside `params` by which a message is routed. They borrow from the params.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct ThreadRef {
+pub struct ThreadRef<'a> {
     /// `threadId`, `conversationId` or `thread.id`, whichever comes first in that order.
-    pub thread_id: Option<ThreadId>,
+    pub thread_id: Option<Cow<'a, str>>,
     /// `turnId`, `turn_id`, `turn.id` or `item.turnId`.
-    pub turn_id: Option<String>,
+    pub turn_id: Option<Cow<'a, str>>,
     /// `itemId`, `callId` or `item.id`.
-    pub item_id: Option<String>,
+    pub item_id: Option<Cow<'a, str>>,
 }
 
-impl ThreadRef {
+impl<'a> ThreadRef<'a> {
     /// Reads the ids out of raw params; anything of another shape counts as absent.
-    pub fn of(params: Option<&RawValue>) -> Self {
+    pub fn of(params: Option<&'a RawValue>) -> Self {
         let Some(params) = params else {
             return Self::default();
         };
-        let Ok(scan) = serde_json::from_str::<Scan<'_>>(params.get()) else {
+        let Ok(scan) = serde_json::from_str::<Scan<'a>>(params.get()) else {
             return Self::default();
         };
-        let thread_id = text(scan.thread_id)
-            .or_else(|| text(scan.conversation_id))
-            .or_else(|| nested(scan.thread).and_then(|n| text(n.id)))
-            .and_then(|id| ThreadId::parse(&id).ok());
-        let turn = nested(scan.turn);
-        let item = nested(scan.item);
-        let turn_id = text(scan.turn_id)
-            .or_else(|| text(scan.turn_id_snake))
-            .or_else(|| turn.and_then(|n| text(n.id)))
-            .or_else(|| item.as_ref().and_then(|n| text(n.turn_id)));
-        let item_id = text(scan.item_id)
-            .or_else(|| text(scan.call_id))
-            .or_else(|| item.and_then(|n| text(n.id)));
-        Self { thread_id, turn_id, item_id }
+        let thread_id = scan.thread_id.0.or(scan.conversation_id.0).or(scan.thread.id);
+        Self {
+            thread_id,
+            turn_id: scan.turn_id.0.or(scan.turn_id_snake.0).or(scan.turn.id).or(scan.item.turn_id),
+            item_id: scan.item_id.0.or(scan.call_id.0).or(scan.item.id),
+        }
     }
 }
 
 #[derive(Deserialize)]
 struct Scan<'a> {
     #[serde(borrow, default, rename = "threadId")]
-    thread_id: Option<&'a RawValue>,
+    thread_id: Text<'a>,
     #[serde(borrow, default, rename = "conversationId")]
-    conversation_id: Option<&'a RawValue>,
+    conversation_id: Text<'a>,
     #[serde(borrow, default)]
-    thread: Option<&'a RawValue>,
+    thread: Nested<'a>,
     #[serde(borrow, default, rename = "turnId")]
-    turn_id: Option<&'a RawValue>,
+    turn_id: Text<'a>,
     #[serde(borrow, default, rename = "turn_id")]
-    turn_id_snake: Option<&'a RawValue>,
+    turn_id_snake: Text<'a>,
     #[serde(borrow, default)]
-    turn: Option<&'a RawValue>,
+    turn: Nested<'a>,
     #[serde(borrow, default, rename = "itemId")]
-    item_id: Option<&'a RawValue>,
+    item_id: Text<'a>,
     #[serde(borrow, default, rename = "callId")]
-    call_id: Option<&'a RawValue>,
+    call_id: Text<'a>,
     #[serde(borrow, default)]
-    item: Option<&'a RawValue>,
+    item: Nested<'a>,
 }
 
-#[derive(Deserialize)]
+/// A non-blank JSON text, or nothing for every other value.
+#[derive(Default)]
+struct Text<'a>(Option<Cow<'a, str>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Lenient).map(|found| Self(found.text))
+    }
+}
+
+/// The ids of an object, or nothing for every other value.
+#[derive(Default)]
 struct Nested<'a> {
-    #[serde(borrow, default)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "turnId")]
-    turn_id: Option<&'a RawValue>,
+    id: Option<Cow<'a, str>>,
+    turn_id: Option<Cow<'a, str>>,
 }
 
-fn nested(raw: Option<&RawValue>) -> Option<Nested<'_>> {
-    serde_json::from_str(raw?.get()).ok()
+impl<'de: 'a, 'a> Deserialize<'de> for Nested<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Lenient).map(|found| found.nested)
+    }
 }
 
-/// A non-blank JSON string, or `None` for every other value.
-fn text(raw: Option<&RawValue>) -> Option<String> {
-    let value: String = serde_json::from_str(raw?.get()).ok()?;
-    (!value.trim().is_empty()).then_some(value)
+/// What a value of any kind holds of a text or of ids.
+#[derive(Default)]
+struct Found<'a> {
+    text: Option<Cow<'a, str>>,
+    nested: Nested<'a>,
+}
+
+/// Takes any value; only texts and objects say something.
+struct Lenient;
+
+fn non_blank(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    (!text.trim().is_empty()).then_some(text)
+}
+
+impl<'de> Visitor<'de> for Lenient {
+    type Value = Found<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Found { text: non_blank(Cow::Borrowed(text)), ..Found::default() })
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Found { text: non_blank(Cow::Owned(text.to_owned())), ..Found::default() })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut nested = Nested::default();
+        while let Some(key) = map.next_key::<Text<'de>>()? {
+            match key.0.as_deref() {
+                Some("id") => nested.id = map.next_value::<Text<'de>>()?.0,
+                Some("turnId") => nested.turn_id = map.next_value::<Text<'de>>()?.0,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(Found { text: None, nested })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Found::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Found::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Found::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Found::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Found::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Found::default())
+    }
 }
 
 #[cfg(test)]
@@ -243,11 +313,11 @@ mod tests {
         let raw = |json: &str| RawValue::from_string(json.to_owned()).expect("json");
         let direct = raw(r#"{"threadId":"t1","turnId":"u1","itemId":"i1"}"#);
         let found = ThreadRef::of(Some(&direct));
-        assert_eq!(found.thread_id.expect("thread").as_str(), "t1");
+        assert_eq!(found.thread_id.as_deref(), Some("t1"));
         assert_eq!((found.turn_id.as_deref(), found.item_id.as_deref()), (Some("u1"), Some("i1")));
         let nested = raw(r#"{"thread":{"id":"t2"},"turn":{"id":"u2"},"item":{"id":"i2"}}"#);
         let found = ThreadRef::of(Some(&nested));
-        assert_eq!(found.thread_id.expect("thread").as_str(), "t2");
+        assert_eq!(found.thread_id.as_deref(), Some("t2"));
         assert_eq!((found.turn_id.as_deref(), found.item_id.as_deref()), (Some("u2"), Some("i2")));
         let odd = raw(r#"{"threadId":5,"thread":"x","turn":null}"#);
         assert_eq!(ThreadRef::of(Some(&odd)), ThreadRef::default());

@@ -5,10 +5,12 @@
 
 mod line;
 mod message;
+mod raw;
 mod write;
 
 pub use line::{DEFAULT_LINE_CAP, Line, LineReader};
 pub use message::{Inbound, Malformed, RpcError, RpcId, ThreadRef, parse_line};
+pub use raw::RawJson;
 pub use write::{encode_error, encode_notification, encode_request, encode_result};
 
 /// JSON-RPC error codes that the app-server uses or that we answer with.

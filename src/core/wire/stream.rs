@@ -33,11 +33,14 @@ pub struct StreamFrame {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum StreamCommand {
-    /// Replaces the filter.
+    /// Replaces the filter, and goes on behind a position.
     Subscribe {
-        /// The only session to hear of.
-        #[serde(rename = "threadId")]
-        thread_id: String,
+        /// The only session to hear of; all of them when absent, which needs `after`.
+        #[serde(rename = "threadId", default, skip_serializing_if = "Option::is_none")]
+        thread_id: Option<String>,
+        /// `<epoch>:<seq>` of the last frame that the client has had; from now on when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
     },
     /// Clears the filter.
     Unsubscribe,

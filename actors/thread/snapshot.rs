@@ -1,0 +1,84 @@
+//! How sessions with something unfinished stand, for subscribers that missed deltas.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use cm_core::ids::ThreadId;
+use cm_core::request::RequestFamily;
+use cm_core::transcript;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::actor::Thread;
+use super::registry::ThreadRegistry;
+
+/// How long one session has to say how it stands.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Asks how sessions with something unfinished stand: those that run or wait now, and those that
+/// did when the manager ended last. Sent by routes for a subscriber that comes back.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<(ThreadId, Value)>")]
+pub(super) struct GetSnapshots {
+    /// The only session to look at.
+    pub(super) filter: Option<String>,
+}
+
+/// Asks a thread how it stands. Sent by the registry.
+#[derive(Debug, Message)]
+#[rtype(result = "Value")]
+pub(super) struct GetSnapshot;
+
+impl Handler<GetSnapshots> for ThreadRegistry {
+    type Result = ResponseFuture<Vec<(ThreadId, Value)>>;
+
+    fn handle(
+        &mut self,
+        GetSnapshots { filter }: GetSnapshots,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let wanted = |id: &ThreadId| filter.as_deref().is_none_or(|filter| filter == id.as_str());
+        let looks: Vec<_> = self
+            .threads
+            .iter()
+            .filter(|(id, entry)| {
+                wanted(id) && (entry.activity != "idle" || self.settled.contains(*id))
+            })
+            .map(|(id, entry)| {
+                let look = entry.address.send(GetSnapshot).timeout(DEADLINE);
+                let id = id.clone();
+                // A thread that is being rebuilt shows in what it publishes.
+                async move { look.await.ok().map(|snapshot| (id, snapshot)) }
+            })
+            .collect();
+        Box::pin(async move { join_all(looks).await.into_iter().flatten().collect() })
+    }
+}
+
+impl Handler<GetSnapshot> for Thread {
+    type Result = MessageResult<GetSnapshot>;
+
+    fn handle(&mut self, _: GetSnapshot, _: &mut Self::Context) -> Self::Result {
+        let mut pending: Vec<_> = self
+            .requests
+            .values()
+            .map(|live| &live.record)
+            .filter(|record| record.is_pending())
+            .collect();
+        pending.sort_by_key(|record| record.ordinal);
+        let of = |family: RequestFamily| {
+            pending.iter().copied().filter(move |record| record.kind.family() == family)
+        };
+        MessageResult(json!({
+            "session": self.summary(),
+            "turn": self.state.active_turn().map(|turn| json!({
+                "id": turn.id,
+                "status": turn.status.as_str(),
+                "startedAt": turn.started_ms.div_euclid(1000),
+            })),
+            "approvals": of(RequestFamily::Approval).map(transcript::approval).collect::<Vec<_>>(),
+            "toolInputs": of(RequestFamily::ToolInput).map(transcript::tool_input).collect::<Vec<_>>(),
+            "toolCalls": of(RequestFamily::ToolCall).map(transcript::tool_call).collect::<Vec<_>>(),
+        }))
+    }
+}
