@@ -14,10 +14,12 @@
 //! - [`thread`]: the registry and one actor per Codex thread.
 //! - [`request`]: one actor per pending approval, question or tool call.
 //! - [`metrics`]: what is counted, for `/metrics`.
+//! - [`failpoint`]: where tests kill the program or let a write fail.
 //! - [`clock`]: wall clock time in the forms that records and bodies use.
 
 pub mod app_server;
 pub mod clock;
+pub mod failpoint;
 pub mod handle;
 pub mod journal;
 pub mod metrics;

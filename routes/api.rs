@@ -11,6 +11,7 @@ use cm_actors::journal::JournalHandle;
 use cm_actors::supervisor::{StateCell, SupervisorHandle};
 use cm_actors::thread::ThreadsHandle;
 use cm_core::error::ErrorCode;
+use cm_core::wire::StoreHealth;
 
 use crate::answer::ApiError;
 use crate::security::Doorkeeper;
@@ -44,6 +45,36 @@ pub struct Vitals {
     pub sessions: StateCell,
     /// Whether the store's last write failed.
     pub writes_fail: Arc<AtomicBool>,
+    /// The store, as it describes itself.
+    pub store_health: StoreGauge,
+}
+
+/// Reads the store's part of health, without waiting for the store.
+#[derive(Clone)]
+pub struct StoreGauge(Arc<dyn Fn() -> StoreHealth + Send + Sync>);
+
+impl StoreGauge {
+    /// Makes a gauge.
+    pub fn new(read: impl Fn() -> StoreHealth + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// The store now.
+    pub fn read(&self) -> StoreHealth {
+        (self.0)()
+    }
+}
+
+impl Default for StoreGauge {
+    fn default() -> Self {
+        Self::new(StoreHealth::default)
+    }
+}
+
+impl std::fmt::Debug for StoreGauge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("StoreGauge").field(&self.read()).finish()
+    }
 }
 
 /// What handlers reach: handles only.

@@ -7,6 +7,7 @@ use cm_actors::app_server::AppServerStatus;
 use cm_actors::clock;
 use cm_core::wire::{
     AuthHealth, CodexHealth, Health, Liveness, QueueHealth, Readiness, Reason, ServiceInfo,
+    StoreHealth,
 };
 
 use crate::api::{Api, ServerInfo};
@@ -44,6 +45,7 @@ pub(crate) async fn health(api: web::Data<Api>) -> HttpResponse {
         codex: codex(&facts.status, &api.info),
         orchestrator_queue: QueueHealth { enabled: false },
         auth: facts.auth,
+        store: facts.store,
         reasons: readiness.reasons,
         warnings: readiness.warnings,
         timestamp: clock::now_iso(),
@@ -61,6 +63,8 @@ pub struct Facts {
     pub down: Vec<&'static str>,
     /// Whether the store's last write failed.
     pub writes_fail: bool,
+    /// The store, as it describes itself.
+    pub store: StoreHealth,
     /// Whether the server is stopping.
     pub stopping: bool,
 }
@@ -77,7 +81,8 @@ fn facts(api: &Api) -> Facts {
         .filter(|(_, cell)| cell.read().state != "running")
         .map(|(name, _)| name)
         .collect();
-    Facts { status, auth, down, writes_fail: vitals.writes_fail.load(Ordering::Relaxed), stopping }
+    let writes_fail = vitals.writes_fail.load(Ordering::Relaxed);
+    Facts { status, auth, down, writes_fail, store: vitals.store_health.read(), stopping }
 }
 
 /// The child's part of health.
@@ -179,7 +184,29 @@ pub fn readiness(facts: &Facts) -> Readiness {
         );
     }
     let word = if reasons.is_empty() { "ready" } else { "not_ready" };
-    Readiness { status: word.to_owned(), reasons, warnings: Vec::new() }
+    Readiness { status: word.to_owned(), reasons, warnings: store_warnings(&facts.store) }
+}
+
+/// What a person should know of the store although everything works.
+fn store_warnings(store: &StoreHealth) -> Vec<Reason> {
+    let mut warnings = Vec::new();
+    if let Some(up_to) = &store.restored_up_to {
+        let copy = store.damaged_copy.as_deref().unwrap_or("(gone)");
+        let message = format!(
+            "The store was damaged and restored: what came after {up_to} is lost. The damaged one \
+             is in {copy}; remove it when you need it no more, and this warning goes."
+        );
+        warnings.push(Reason { code: "store_restored".to_owned(), message });
+    }
+    if store.damaged_records > 0 {
+        let message = format!(
+            "{} records of the store are damaged and cannot be shown. Stop the manager and run \
+             `codex-manager store check`; see docs/operations/backup.md.",
+            store.damaged_records
+        );
+        warnings.push(Reason { code: "store_damaged".to_owned(), message });
+    }
+    warnings
 }
 
 #[cfg(test)]
@@ -204,6 +231,7 @@ mod tests {
             },
             down: Vec::new(),
             writes_fail: false,
+            store: StoreHealth::default(),
             stopping: false,
         }
     }
@@ -224,6 +252,15 @@ mod tests {
         assert_eq!(codes(&broken), wanted);
         let full = Facts { writes_fail: true, ..facts() };
         assert_eq!(codes(&full), ["store_unavailable"]);
+        let store = StoreHealth {
+            restored_up_to: Some("then".to_owned()),
+            damaged_records: 1,
+            ..StoreHealth::default()
+        };
+        let restored = Facts { store, ..facts() };
+        assert!(codes(&restored).is_empty());
+        let warnings = readiness(&restored).warnings.into_iter().map(|warning| warning.code);
+        assert_eq!(warnings.collect::<Vec<_>>(), ["store_restored", "store_damaged"]);
         let mut unauthenticated = facts();
         unauthenticated.auth.likely_unauthenticated = true;
         assert_eq!(codes(&unauthenticated), ["login_needed"]);

@@ -21,5 +21,5 @@ mod sessions;
 pub mod stream;
 mod turns;
 
-pub use api::{Api, Vitals, configure};
+pub use api::{Api, StoreGauge, Vitals, configure};
 pub use health::{Facts, readiness};

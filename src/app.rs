@@ -13,7 +13,9 @@ use actix_web::{App, HttpServer, web};
 use cm_actors::app_server::{AppServerConfig, AppServerHandle, Program, app_server_spec};
 use cm_actors::handle::Handle;
 use cm_actors::journal::{JournalConfig, JournalHandle, journal_spec};
-use cm_actors::store::{SledStore, Store, StoreError, StoreHandle, store_spec};
+use cm_actors::store::{
+    ExportPlan, OpenedStore, Store, StoreError, StoreFolder, StoreHandle, store_spec,
+};
 use cm_actors::supervisor::{ChildSpec, Strategy, Supervisor, SupervisorHandle};
 use cm_actors::thread::{Cage, ThreadConfig, ThreadRegistry, ThreadsHandle, registry_spec};
 use cm_core::error::{ErrorCode, Failure};
@@ -22,7 +24,7 @@ use cm_process::{OrphanLedger, StopDeadlines};
 use cm_routes::api::ServerInfo;
 use cm_routes::security::{AccessPolicy, Doorkeeper, gate};
 use cm_routes::stream::{Hub, HubCell, HubSettings, remember_connection};
-use cm_routes::{Api, Vitals, configure};
+use cm_routes::{Api, StoreGauge, Vitals, configure};
 
 use crate::config::{ResolvedRuntime, Settings, child_environment, resolve_runtime};
 use crate::login::prepare_home;
@@ -65,11 +67,12 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Failure> {
         "settings in force"
     );
     let listener = bind(&settings)?;
-    let store = open_store(&settings.data_dir)?;
+    let folder = Arc::new(lock_store(&settings.data_dir)?);
+    let store = open_store(&folder, &settings.data_dir)?;
     let login = prepare_home(&settings, &runtime)?;
     tracing::info!(%login, "login prepared");
     sweep(&settings.data_dir);
-    actix_web::rt::System::new().block_on(run(settings, runtime, listener, store))
+    actix_web::rt::System::new().block_on(run(settings, runtime, listener, folder, store))
 }
 
 fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
@@ -89,10 +92,20 @@ fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
     })
 }
 
+/// Takes hold of the data directory, for as long as the program runs.
+pub(crate) fn lock_store(data_dir: &Path) -> Result<StoreFolder, Failure> {
+    StoreFolder::lock(data_dir).map_err(|error| store_failure(error, data_dir))
+}
+
 /// Opens the store before anything else runs, so that a directory that cannot be used is one
 /// clear message.
-fn open_store(data_dir: &Path) -> Result<SledStore, Failure> {
-    SledStore::open(&data_dir.join("store")).map_err(|error| match error {
+fn open_store(folder: &StoreFolder, data_dir: &Path) -> Result<OpenedStore, Failure> {
+    folder.open(env!("CARGO_PKG_VERSION")).map_err(|error| store_failure(error, data_dir))
+}
+
+/// What a person is told when the store cannot be used.
+pub(crate) fn store_failure(error: StoreError, data_dir: &Path) -> Failure {
+    match error {
         StoreError::InUse(_) => Failure::new(
             ErrorCode::DataDirInUse,
             format!(
@@ -109,7 +122,7 @@ fn open_store(data_dir: &Path) -> Result<SledStore, Failure> {
                 data_dir.display()
             ),
         ),
-    })
+    }
 }
 
 fn ledger(data_dir: &Path) -> std::path::PathBuf {
@@ -142,21 +155,37 @@ async fn run(
     settings: Settings,
     runtime: ResolvedRuntime,
     listener: TcpListener,
-    store: SledStore,
+    folder: Arc<StoreFolder>,
+    store: OpenedStore,
 ) -> Result<(), Failure> {
     let signals = Signals::catch().map_err(|error| {
         Failure::new(ErrorCode::Internal, format!("Signals cannot be watched: {error}."))
     })?;
     let store_handle = StoreHandle::default();
+    let OpenedStore { store, condition } = store;
+    store_handle.set_condition(condition);
+    store_handle.set_exports(ExportPlan::new(
+        folder.exports(),
+        env!("CARGO_PKG_VERSION"),
+        settings.store.export_every,
+    ));
+    let first: FirstStore = Arc::new(Mutex::new(Some(Box::new(store))));
     let handles = Handles {
-        vitals: Vitals { writes_fail: store_handle.failing(), ..Vitals::default() },
+        vitals: Vitals {
+            writes_fail: store_handle.failing(),
+            store_health: StoreGauge::new({
+                let store = store_handle.clone();
+                move || store.health()
+            }),
+            ..Vitals::default()
+        },
         store: store_handle,
         journal: JournalHandle::default(),
         registry: Handle::new(),
         app_server: AppServerHandle::new(),
     };
     let control = Arbiter::new();
-    let supervisor = start_tree(&control, &settings, &runtime, &handles, store).await?;
+    let supervisor = start_tree(&control, &settings, &runtime, &handles, folder, first).await?;
     let doorkeeper = on_arbiter(&control, || Doorkeeper::default().start()).await?;
     let stopping = Arc::new(AtomicBool::new(false));
     let deadline = settings.runtime.call_timeout + ANSWER_MARGIN;
@@ -268,13 +297,11 @@ async fn start_tree(
     settings: &Settings,
     runtime: &ResolvedRuntime,
     handles: &Handles,
-    store: SledStore,
+    folder: Arc<StoreFolder>,
+    first: FirstStore,
 ) -> Result<SupervisorHandle, Failure> {
     let handles = handles.clone();
     let policy = settings.supervision;
-    let store_path = settings.data_dir.join("store");
-    // The store that was opened beforehand serves the first life of its actor.
-    let first: Arc<Mutex<Option<SledStore>>> = Arc::new(Mutex::new(Some(store)));
     let threads = ThreadConfig {
         defaults: settings.defaults.controls.clone(),
         default_cwd: settings.runtime.default_cwd.clone(),
@@ -308,7 +335,7 @@ async fn start_tree(
             shutdown: STATE_STOP,
             watch: None,
             start: Box::new(move |guard| {
-                let specs = state_specs(&for_state, policy, journal, &threads, &store_path, &first);
+                let specs = state_specs(&for_state, policy, journal, &threads, &folder, &first);
                 Supervisor::start_nested("state", Strategy::RestForOne, specs, Some(guard)).1
             }),
         };
@@ -325,24 +352,27 @@ async fn start_tree(
     .await
 }
 
+/// The store that was opened beforehand: it serves the first life of its actor.
+type FirstStore = Arc<Mutex<Option<Box<dyn Store>>>>;
+
 /// Store, journal and threads: each is rebuilt when one before it was.
 fn state_specs(
     handles: &Handles,
     policy: Policy,
     journal: JournalConfig,
     threads: &ThreadConfig,
-    store_path: &Path,
-    first: &Arc<Mutex<Option<SledStore>>>,
+    folder: &Arc<StoreFolder>,
+    first: &FirstStore,
 ) -> Vec<ChildSpec> {
-    let path = store_path.to_owned();
-    let first = Arc::clone(first);
+    let (folder, first, store) = (Arc::clone(folder), Arc::clone(first), handles.store.clone());
     let opener = Box::new(move || {
         let opened = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let store = match opened {
-            Some(store) => store,
-            None => SledStore::open(&path)?,
-        };
-        Ok(Box::new(store) as Box<dyn Store>)
+        if let Some(opened) = opened {
+            return Ok(opened);
+        }
+        let opened = folder.open(env!("CARGO_PKG_VERSION"))?;
+        store.set_condition(opened.condition);
+        Ok(Box::new(opened.store) as Box<dyn Store>)
     });
     vec![
         store_spec(handles.store.clone(), policy, opener, &handles.vitals.store),

@@ -1,6 +1,7 @@
 //! The store's thread and the actor that supervises it.
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use cm_core::restart::{ExitKind, Policy, Restart};
@@ -8,12 +9,13 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::backend::{Store, StoreError};
-use super::batch::WriteBatch;
 use super::handle::{Job, QUEUE, StoreHandle};
+use super::writer;
 use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, StateCell};
 
-/// Writes that one group takes at the most, so that the first of them does not wait for ever.
-const GROUP: usize = 256;
+/// How often a store that cannot be written is tried again, and the time of the next export is
+/// looked at.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Opens the store; called on the store's own thread at each start.
 pub type StoreOpener = Box<dyn FnMut() -> Result<Box<dyn Store>, StoreError> + Send>;
@@ -24,6 +26,8 @@ pub struct StoreActor {
     guard: ExitGuard,
     /// Told when the thread has ended, with the reason.
     ended: Option<oneshot::Receiver<String>>,
+    /// When the last export was asked for.
+    exported: Instant,
 }
 
 /// The spec of the store's actor.
@@ -54,7 +58,7 @@ pub fn store_spec(
                     Err(poisoned) => poisoned.into_inner()(),
                 };
                 let why = match opened {
-                    Ok(store) => run(store, receiver, &for_thread),
+                    Ok(store) => writer::run(store.into(), receiver, &for_thread),
                     Err(error) => error.to_string(),
                 };
                 // The actor may be gone already.
@@ -64,7 +68,12 @@ pub fn store_spec(
                 tracing::error!(%error, "cannot start the store's thread");
             }
             handle.fill(sender);
-            let actor = StoreActor { handle: handle.clone(), guard, ended: Some(ended) };
+            let actor = StoreActor {
+                handle: handle.clone(),
+                guard,
+                ended: Some(ended),
+                exported: Instant::now(),
+            };
             let address = actor.start();
             let clear = handle.clone();
             Started::of(address, || Stop, move || clear.clear())
@@ -72,10 +81,25 @@ pub fn store_spec(
     }
 }
 
+impl StoreActor {
+    fn tick(&mut self) {
+        if self.handle.failing().load(Ordering::Relaxed) {
+            self.handle.nudge(Job::Retry);
+        }
+        if let Some(plan) = self.handle.exports()
+            && self.exported.elapsed() >= plan.every
+        {
+            self.exported = Instant::now();
+            self.handle.nudge(Job::Export(plan));
+        }
+    }
+}
+
 impl Actor for StoreActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(TICK, |actor, _| actor.tick());
         let Some(ended) = self.ended.take() else {
             return;
         };
@@ -96,7 +120,14 @@ impl Handler<Observe> for StoreActor {
     type Result = MessageResult<Observe>;
 
     fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
-        let observed: Value = json!({ "waiting": self.handle.waiting() });
+        let stats = self.handle.stats().read();
+        let observed: Value = json!({
+            "waiting": self.handle.waiting(),
+            "commits": stats.commit_batches.count,
+            "failures": stats.failures,
+            "backlog": stats.backlog,
+            "lost": stats.lost,
+        });
         MessageResult(observed)
     }
 }
@@ -112,52 +143,5 @@ impl Handler<Stop> for StoreActor {
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
         let handle = self.handle.clone();
         Box::pin(async move { handle.stop().await })
-    }
-}
-
-/// The store's thread. Answers why it ended; empty when it was asked to.
-fn run(mut store: Box<dyn Store>, mut queue: mpsc::Receiver<Job>, handle: &StoreHandle) -> String {
-    let mut batches: Vec<WriteBatch> = Vec::new();
-    let mut waiting: Vec<oneshot::Sender<Result<(), StoreError>>> = Vec::new();
-    let mut carried: Option<Job> = None;
-    loop {
-        let Some(job) = carried.take().or_else(|| queue.blocking_recv()) else {
-            return String::new();
-        };
-        match job {
-            Job::Read(read) => read(store.as_ref()),
-            Job::Stop(done) => {
-                drop(store);
-                // The one who asked may have stopped waiting.
-                done.send(()).ok();
-                return String::new();
-            }
-            Job::Commit { batch, done } => {
-                batches.push(batch);
-                waiting.extend(done);
-                while batches.len() < GROUP {
-                    match queue.try_recv() {
-                        Ok(Job::Commit { batch, done }) => {
-                            batches.push(batch);
-                            waiting.extend(done);
-                        }
-                        Ok(other) => {
-                            carried = Some(other);
-                            break;
-                        }
-                        Err(_) => break,
-                    }
-                }
-                let result = store.commit(&batches);
-                handle.wrote(result.is_ok());
-                if let Err(error) = &result {
-                    tracing::error!(%error, batches = batches.len(), "a group of writes failed");
-                }
-                batches.clear();
-                for done in waiting.drain(..) {
-                    done.send(result.clone()).ok();
-                }
-            }
-        }
     }
 }

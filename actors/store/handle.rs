@@ -1,15 +1,19 @@
 //! How actors reach the store's thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use cm_core::error::{ErrorCode, Failure};
+use cm_core::wire::StoreHealth;
 use tokio::sync::{mpsc, oneshot};
 
 use super::backend::{Store, StoreError};
 use super::batch::WriteBatch;
+use super::export::ExportPlan;
+use super::restore::Restored;
+use super::stats::StoreStats;
 
 /// Jobs that wait for the store's thread at the most. Overflow rule: the caller waits for room
 /// until its deadline, then is told that the store does not answer.
@@ -20,7 +24,7 @@ pub(super) const QUEUE: usize = 1024;
 /// A request that cannot be stored within this time is declined to the child.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A read, run on the store's thread.
+/// A read, run beside the store's thread.
 pub(super) type ReadJob = Box<dyn FnOnce(&dyn Store) + Send>;
 
 /// One job of the store's thread.
@@ -29,6 +33,10 @@ pub(super) enum Job {
     Commit { batch: WriteBatch, done: Option<oneshot::Sender<Result<(), StoreError>>> },
     /// Reads see everything that was queued before them.
     Read(ReadJob),
+    /// Tries whether writing works again.
+    Retry,
+    /// Writes an export beside the work.
+    Export(ExportPlan),
     /// Ends the thread when everything before it is done.
     Stop(oneshot::Sender<()>),
 }
@@ -39,6 +47,20 @@ pub struct StoreHandle {
     queue: Arc<ArcSwapOption<mpsc::Sender<Job>>>,
     /// Whether the last write failed.
     failing: Arc<AtomicBool>,
+    stats: Arc<StoreStats>,
+    /// Records that were met damaged, counted by the store that is open.
+    damaged: Arc<ArcSwap<AtomicUsize>>,
+    /// How the store was opened, for health.
+    condition: Arc<ArcSwap<StoreCondition>>,
+    /// Where and how often it is exported; nothing is when there is no plan.
+    exports: Arc<ArcSwapOption<ExportPlan>>,
+}
+
+/// What is known of the store's past.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreCondition {
+    /// Set when the store was damaged and is a restored one.
+    pub restored: Option<Restored>,
 }
 
 impl std::fmt::Debug for StoreHandle {
@@ -114,9 +136,7 @@ impl StoreHandle {
             Ok(()) => Ok(Ticket { done }),
             Err(error) => match error.into_inner() {
                 Job::Commit { batch, .. } => Err((batch, StoreError::Unavailable)),
-                Job::Read(_) | Job::Stop(_) => {
-                    Err((WriteBatch::default(), StoreError::Unavailable))
-                }
+                _ => Err((WriteBatch::default(), StoreError::Unavailable)),
             },
         }
     }
@@ -132,7 +152,8 @@ impl StoreHandle {
         Ticket { done }.durable().await
     }
 
-    /// Queues a write and returns when it is queued. A failure is logged by the store's thread.
+    /// Queues a write and returns when it is queued. While nothing can be written it waits in a
+    /// bounded backlog; when it is lost all the same, the store's thread says so.
     ///
     /// # Errors
     ///
@@ -141,7 +162,10 @@ impl StoreHandle {
         self.send(Job::Commit { batch, done: None }).await
     }
 
-    /// Runs a read on the store's thread, behind every write that was queued before it.
+    /// Runs a read that sees every write that was queued before it.
+    ///
+    /// It runs on a thread of its own and holds up no write. Several reads in it may see writes that
+    /// were queued later; each of them sees whole batches.
     ///
     /// # Errors
     ///
@@ -163,6 +187,61 @@ impl StoreHandle {
         }
     }
 
+    /// Counters of the store's thread.
+    pub fn stats(&self) -> &StoreStats {
+        &self.stats
+    }
+
+    /// What is known of the store's past.
+    pub fn condition(&self) -> Arc<StoreCondition> {
+        self.condition.load_full()
+    }
+
+    pub(super) fn set_damaged(&self, damaged: Arc<AtomicUsize>) {
+        self.damaged.store(damaged);
+    }
+
+    /// The store's part of health.
+    pub fn health(&self) -> StoreHealth {
+        let condition = self.condition();
+        let restored = condition.restored.as_ref();
+        let state = match restored {
+            _ if self.failing.load(Ordering::Relaxed) => "failing",
+            Some(_) => "restored",
+            None => "ok",
+        };
+        StoreHealth {
+            state: state.to_owned(),
+            restored_up_to: restored.map(|restored| restored.up_to.clone()),
+            damaged_copy: restored
+                .and_then(|restored| restored.damaged_copy.as_ref())
+                .map(|copy| copy.display().to_string()),
+            damaged_records: self.damaged.load().load(Ordering::Relaxed),
+        }
+    }
+
+    /// Says how the store was opened.
+    pub fn set_condition(&self, condition: StoreCondition) {
+        self.condition.store(Arc::new(condition));
+    }
+
+    /// Exports the store from now on.
+    pub fn set_exports(&self, plan: ExportPlan) {
+        self.exports.store(Some(Arc::new(plan)));
+    }
+
+    pub(super) fn exports(&self) -> Option<ExportPlan> {
+        self.exports.load_full().map(|plan| ExportPlan::clone(&plan))
+    }
+
+    /// Asks the store's thread for something that may as well be asked later.
+    pub(super) fn nudge(&self, job: Job) {
+        if let Some(queue) = self.queue.load_full() {
+            // A full queue means that it has work; the next tick asks again.
+            queue.try_send(job).ok();
+        }
+    }
+
     pub(super) async fn stop(&self) {
         let (told, done) = oneshot::channel();
         if self.send(Job::Stop(told)).await.is_ok() {
@@ -179,7 +258,7 @@ impl StoreError {
             Self::InUse(_) => ErrorCode::DataDirInUse,
             Self::Open { .. } => ErrorCode::DataDirUnusable,
             Self::Write(_) | Self::Unavailable => ErrorCode::StoreUnavailable,
-            Self::Read(_) | Self::Record { .. } => ErrorCode::Internal,
+            Self::Damaged(_) | Self::Read(_) | Self::Record { .. } => ErrorCode::Internal,
         };
         Failure::new(code, format!("The manager's store failed: {self}."))
     }

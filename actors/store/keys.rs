@@ -43,6 +43,45 @@ pub fn staged_all() -> Vec<u8> {
     b"p\0".to_vec()
 }
 
+/// Form of everything in the store, as text; stored bare, so that every version can read it.
+pub const FORMAT: &[u8] = b"m\0format";
+/// Number of the last group of writes, eight bytes big-endian.
+pub const COMMIT: &[u8] = b"m\0commit";
+
+/// How the store was restored, if it was.
+pub(super) const RESTORED: &[u8] = b"m\0restored";
+
+/// One chunk of a long value.
+pub(super) fn chunk(generation: u64, index: u64) -> Vec<u8> {
+    [&chunks_of(generation)[..], &index.to_be_bytes()].concat()
+}
+
+/// All chunks of one long value.
+pub(super) fn chunks_of(generation: u64) -> Vec<u8> {
+    [b"c\0", &generation.to_be_bytes()[..]].concat()
+}
+
+/// All chunks.
+pub(super) const CHUNKS: &[u8] = b"c\0";
+
+/// Marks chunks that belong to nothing: not yet, or no more. The value is empty.
+pub(super) fn loose(generation: u64) -> Vec<u8> {
+    [b"g\0", &generation.to_be_bytes()[..]].concat()
+}
+
+/// All marks of [`loose`].
+pub(super) const LOOSE: &[u8] = b"g\0";
+
+/// The number at the place of the generation in a key of [`chunk`] or [`loose`].
+pub(super) fn generation(key: &[u8]) -> Option<u64> {
+    key.get(2..)?.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Whether a key is the store's own: not part of what is exported or shown.
+pub(super) fn is_internal(key: &[u8]) -> bool {
+    key.starts_with(CHUNKS) || key.starts_with(LOOSE) || key == FORMAT || key == COMMIT
+}
+
 /// A thread's record.
 pub fn thread(id: &ThreadId) -> Vec<u8> {
     [b"t\0", id.as_str().as_bytes()].concat()

@@ -1,53 +1,202 @@
-//! A store in memory, for tests of everything above the store.
+//! An engine in memory, for tests of everything above it: it fails where it is told to, and
+//! forgets what was not durable.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::backend::{Entry, Store, StoreError};
-use super::batch::WriteBatch;
+use super::engine::{Changes, Engine, EngineError, RawEntry};
+use super::layered::Layered;
 use super::scan::Scan;
 
 /// A store that forgets everything when it is dropped.
-#[derive(Debug, Default)]
-pub struct MemoryStore {
-    entries: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Commits that write such a key fail.
-    refused: Option<Vec<u8>>,
+pub(crate) type MemoryStore = Layered<MemoryEngine>;
+
+/// What an engine does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// Applies changes.
+    Apply,
+    /// Hands them to the system.
+    Flush,
+    /// Waits for the disk.
+    Sync,
+    /// Opens again.
+    Reopen,
 }
+
+/// What fails, shared with the test that says so.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Faults(Arc<Mutex<Plan>>);
+
+#[derive(Debug, Default)]
+struct Plan {
+    /// These fail as long as they stand here.
+    failing: Vec<Operation>,
+    /// Operations left until one fails, whatever it is.
+    countdown: Option<usize>,
+    /// Changes of keys with this prefix fail.
+    refused: Option<Vec<u8>>,
+    /// Whether an operation that fails has happened all the same.
+    happens: bool,
+    /// Whether there is no room.
+    full: bool,
+    /// Times that the engine was opened again.
+    reopened: usize,
+}
+
+impl Faults {
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets an operation fail from now on, or work again.
+    pub(crate) fn set(&self, operation: Operation, fails: bool) {
+        let mut plan = self.plan();
+        plan.failing.retain(|other| *other != operation);
+        if fails {
+            plan.failing.push(operation);
+        }
+    }
+
+    /// Lets one operation fail: the one after so many others. With `happens` its effect is there
+    /// all the same, as after an error of a disk that did its work.
+    pub(crate) fn fail_after(&self, operations: usize, happens: bool) {
+        let mut plan = self.plan();
+        plan.countdown = Some(operations);
+        plan.happens = happens;
+    }
+
+    /// Whether the failure of [`Self::fail_after`] is still to come.
+    pub(crate) fn is_to_come(&self) -> bool {
+        self.plan().countdown.is_some()
+    }
+
+    /// Says whether there is room.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.plan().full = full;
+    }
+
+    /// Times that the engine was opened again.
+    pub(crate) fn reopened(&self) -> usize {
+        self.plan().reopened
+    }
+
+    /// Answers whether the operation takes place, and what is said of it.
+    fn meet(&self, operation: Operation) -> (bool, Result<(), EngineError>) {
+        let mut plan = self.plan();
+        let error = || EngineError::System { errno: Some(5), why: "input/output error".to_owned() };
+        if plan.failing.contains(&operation) {
+            return (false, Err(error()));
+        }
+        match plan.countdown {
+            Some(0) => {
+                plan.countdown = None;
+                (plan.happens, Err(error()))
+            }
+            Some(left) => {
+                plan.countdown = Some(left - 1);
+                (true, Ok(()))
+            }
+            None => (true, Ok(())),
+        }
+    }
+}
+
+/// Keys and values in memory.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryEngine {
+    visible: RwLock<Entries>,
+    /// What is there after the next opening.
+    durable: RwLock<Entries>,
+    faults: Faults,
+}
+
+type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
 impl MemoryStore {
     /// Makes an empty store that fails each commit that writes a key with this prefix.
-    pub fn refusing(prefix: &[u8]) -> Self {
-        Self { refused: Some(prefix.to_owned()), ..Self::default() }
+    pub(crate) fn refusing(prefix: &[u8]) -> Self {
+        let faults = Faults::default();
+        faults.plan().refused = Some(prefix.to_owned());
+        Self::with_faults(faults)
+    }
+
+    /// Makes an empty store that fails as it is told.
+    pub(crate) fn with_faults(faults: Faults) -> Self {
+        Self::over(MemoryEngine { faults, ..MemoryEngine::default() })
+    }
+
+    /// The store as it is after the process has died: what was not durable is gone.
+    pub(crate) fn crashed(self) -> Self {
+        let durable = self.engine.durable.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let visible = RwLock::new(durable.clone());
+        let engine =
+            MemoryEngine { visible, durable: RwLock::new(durable), faults: Faults::default() };
+        Self::over(engine)
+    }
+
+    fn over(engine: MemoryEngine) -> Self {
+        Self::start(engine).expect("invariant: memory can be read")
     }
 }
 
-impl Store for MemoryStore {
-    fn commit(&mut self, batches: &[WriteBatch]) -> Result<(), StoreError> {
-        let keys = || batches.iter().flat_map(|batch| &batch.entries).map(|(key, _)| key);
-        if let Some(prefix) = &self.refused
-            && keys().any(|key| key.starts_with(prefix))
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::with_faults(Faults::default())
+    }
+}
+
+impl MemoryEngine {
+    fn visible(&self) -> Entries {
+        self.visible.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Engine for MemoryEngine {
+    fn apply(&self, changes: Changes) -> Result<(), EngineError> {
+        let (happens, said) = self.faults.meet(Operation::Apply);
+        let refused = self.faults.plan().refused.clone();
+        if let Some(prefix) = refused
+            && changes.iter().any(|(key, _)| key.starts_with(&prefix))
         {
-            return Err(StoreError::Write("no space left on device".to_owned()));
+            let why = "no space left on device".to_owned();
+            return Err(EngineError::System { errno: None, why });
         }
-        for (key, value) in batches.iter().flat_map(|batch| &batch.entries) {
-            match value {
-                Some(value) => self.entries.insert(key.clone(), value.to_vec()),
-                None => self.entries.remove(key),
-            };
+        if happens {
+            let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
+            for (key, value) in changes {
+                match value {
+                    Some(value) => visible.insert(key, value),
+                    None => visible.remove(&key),
+                };
+            }
         }
-        Ok(())
+        said
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.entries.get(key).cloned())
+    fn flush(&self) -> Result<(), EngineError> {
+        self.faults.meet(Operation::Flush).1
     }
 
-    fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StoreError> {
+    fn sync(&self) -> Result<(), EngineError> {
+        let (happens, said) = self.faults.meet(Operation::Sync);
+        if happens {
+            *self.durable.write().unwrap_or_else(PoisonError::into_inner) = self.visible();
+        }
+        said
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(self.visible.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
+    }
+
+    fn page(&self, scan: &Scan) -> Result<Vec<RawEntry>, EngineError> {
         let Some(range) = scan.range() else {
             return Ok(Vec::new());
         };
-        let mut range = self.entries.range(range);
-        let mut entries: Vec<Entry> = Vec::new();
+        let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
+        let mut range = visible.range(range);
+        let mut entries: Vec<RawEntry> = Vec::new();
         let mut bytes = 0;
         while entries.len() < scan.limit && (bytes < scan.max_bytes || entries.is_empty()) {
             let next = if scan.reverse { range.next_back() } else { range.next() };
@@ -58,66 +207,25 @@ impl Store for MemoryStore {
         Ok(entries)
     }
 
-    fn keys(&self, scan: &Scan) -> Result<Vec<Vec<u8>>, StoreError> {
-        Ok(self.scan(scan)?.into_iter().map(|(key, _)| key).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::SledStore;
-    use super::*;
-
-    /// The contract that every store keeps.
-    fn contract(store: &mut dyn Store) {
-        let mut batch = WriteBatch::default();
-        batch.put(b"a\x001".to_vec(), b"one".to_vec());
-        batch.put(b"a\x002".to_vec(), b"two".to_vec());
-        batch.put(b"b\x001".to_vec(), b"other".to_vec());
-        store.commit(&[batch]).unwrap();
-        assert_eq!(store.get(b"a\x002").unwrap().as_deref(), Some(&b"two"[..]));
-        assert_eq!(store.get(b"none").unwrap(), None);
-        let all = store.scan(&Scan::prefix(b"a\x00")).unwrap();
-        assert_eq!(all.len(), 2);
-        assert_eq!(store.scan(&Scan::prefix(b"a").limit(1)).unwrap().len(), 1);
-        let names = |scan: Scan| -> Vec<String> {
-            let keys = store.keys(&scan).unwrap();
-            keys.iter().map(|key| key.escape_ascii().to_string()).collect()
-        };
-        assert_eq!(names(Scan::prefix(b"a").reversed()), ["a\\x002", "a\\x001"]);
-        assert_eq!(names(Scan::prefix(b"a").after(b"a\x001")), ["a\\x002"]);
-        assert_eq!(names(Scan::prefix(b"a").after(b"a\x002").reversed()), ["a\\x001"]);
-        assert_eq!(names(Scan::prefix(b"a").after(b"c")), [""; 0]);
-        assert_eq!(names(Scan::prefix(b"b").after(b"a")), ["b\\x001"]);
-        assert_eq!(store.scan(&Scan::prefix(b"").max_bytes(1)).unwrap().len(), 1);
-        let mut batch = WriteBatch::default();
-        batch.remove(b"a\x001".to_vec());
-        batch.put(b"a\x002".to_vec(), b"first".to_vec());
-        batch.put(b"a\x002".to_vec(), b"second".to_vec());
-        store.commit(&[batch]).unwrap();
-        assert_eq!(store.get(b"a\x001").unwrap(), None);
-        assert_eq!(store.get(b"a\x002").unwrap().as_deref(), Some(&b"second"[..]));
+    fn room(&self, _bytes: usize) -> Result<(), EngineError> {
+        if self.faults.plan().full {
+            let why = "no space left on device".to_owned();
+            return Err(EngineError::System { errno: Some(28), why });
+        }
+        Ok(())
     }
 
-    #[test]
-    fn the_memory_store_keeps_the_contract() {
-        contract(&mut MemoryStore::default());
+    fn reopen(&self, _unsynced: bool) -> Result<(), EngineError> {
+        self.faults.meet(Operation::Reopen).1?;
+        self.faults.plan().reopened += 1;
+        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.visible.write().unwrap_or_else(PoisonError::into_inner) = durable;
+        Ok(())
     }
 
-    #[test]
-    fn the_sled_store_keeps_the_contract_and_what_it_was_given() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store");
-        contract(&mut SledStore::open(&path).unwrap());
-        let again = SledStore::open(&path).unwrap();
-        assert_eq!(again.get(b"a\x002").unwrap().as_deref(), Some(&b"second"[..]));
-    }
+    fn note_commit(&self, _commit: u64) {}
 
-    #[test]
-    fn a_second_opener_is_refused_with_the_directory() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store");
-        let _first = SledStore::open(&path).unwrap();
-        assert_eq!(SledStore::open(&path).unwrap_err(), StoreError::InUse(path));
+    fn bytes_on_disk(&self) -> u64 {
+        0
     }
 }

@@ -1,34 +1,69 @@
-//! Durable state: a `Store` trait, its sled implementation, and the thread that owns it.
+//! Durable state: a `Store` trait, its implementations, and the threads that own it.
 //!
 //! A write is acknowledged when it is on the disk: whatever writes are queued are applied as one
 //! group, then flushed and `fdatasync`ed, then acknowledged. Nothing lingers when idle.
 //!
 //! # Layout
 //!
-//! - `backend`: the [`Store`] trait; `sled_backend`, `memory`: what implements it.
-//! - `batch`, `scan`: what is written, and what is read.
-//! - `actor`: the store's thread, its group commit, and the actor that supervises it.
-//! - `handle`: how actors reach it.
+//! - `backend`: the [`Store`] trait and its errors; `batch`, `scan`: what is written and read.
+//! - `layered`: the store itself, checked records over any engine; `envelope`, `chunks`: their
+//!   form; `engine`: what an engine is; `sled_engine`, `memory`: the two that there are.
+//! - `actor`: supervises the threads; `writer`: group commit and what becomes of writes that fail;
+//!   `reader`: reads beside it; `handle`: how actors reach them; `stats`: what they count.
+//! - `folder`: where a store lies and who holds it; `open`: how it is opened; `format`: the gate of
+//!   formats; `high_water`: how a loss is noticed; `restore`: what takes a damaged one's place.
+//! - `export`, `import`, `copy`, `check`, `maintain`: what is done with a store as a whole.
 //! - [`keys`], `records`: what lies where, and in which form.
 
 mod actor;
 mod backend;
 mod batch;
+mod check;
+mod chunks;
+mod copy;
+mod engine;
+mod envelope;
+mod export;
+mod folder;
+mod format;
 mod handle;
+mod high_water;
+mod import;
 pub mod keys;
+mod layered;
+mod maintain;
+#[cfg(test)]
 mod memory;
+mod open;
+mod reader;
 mod records;
+mod restore;
 mod scan;
-mod sled_backend;
+mod sled_engine;
+mod stats;
+mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use actor::{StoreActor, StoreOpener, store_spec};
-pub use backend::{Entry, Store, StoreError};
+pub use backend::{Entry, Store, StoreError, Upkeep, Visitor};
 pub use batch::{StoreValue, WriteBatch};
-pub use handle::{StoreHandle, Ticket};
-pub use memory::MemoryStore;
+pub use check::{Check, DamagedRecord, Kind};
+pub use export::ExportPlan;
+pub use folder::StoreFolder;
+pub use handle::{StoreCondition, StoreHandle, Ticket};
+pub use import::{ExportInfo, ImportError};
+pub use layered::Layered;
+pub use maintain::{Compacted, Imported, MaintainError};
+#[cfg(test)]
+pub(crate) use memory::{Faults, MemoryStore, Operation};
+pub use open::{OpenedStore, SledStore};
 pub use records::{
     StoredThread, Transcript, put_item, put_request, put_thread, put_turn, read_request,
     read_thread, read_thread_requests, read_transcript, remove_thread, scan_threads,
 };
+pub use restore::Restored;
 pub use scan::Scan;
-pub use sled_backend::SledStore;
+pub use sled_engine::SledEngine;
+pub use stats::{COMMIT_BATCHES, COMMIT_MICROS, HistogramView, StoreStats, StoreStatsView};

@@ -13,7 +13,7 @@ use super::load::Values;
 use super::origin::Problem;
 use super::settings::{
     DefaultsSettings, LimitSettings, LogFormat, LogLevel, LogSettings, RuntimeChoice,
-    RuntimeSettings, Secret, ServerSettings, Settings,
+    RuntimeSettings, Secret, ServerSettings, Settings, StoreSettings,
 };
 use super::table::*;
 use super::table_later as later;
@@ -55,6 +55,7 @@ pub(super) fn build(values: &Values, surroundings: Surroundings) -> (Settings, V
         server: server(values, &surroundings, &mut problems),
         supervision: supervision(values, &mut problems),
         defaults: defaults(values),
+        store: StoreSettings { export_every: millis(values, &CODEX_MANAGER_STORE_EXPORT_MS) },
         limits: LimitSettings {
             line_cap: size(values, &CODEX_MANAGER_LINE_CAP_BYTES),
             ring: size(values, &CODEX_MANAGER_RING_BYTES),

@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) supervision: Policy,
     /// New sessions.
     pub(crate) defaults: DefaultsSettings,
+    /// The store.
+    pub(crate) store: StoreSettings,
     /// Bounds on memory.
     pub(crate) limits: LimitSettings,
     /// Logging.
@@ -100,6 +102,13 @@ pub(crate) struct DefaultsSettings {
     pub(crate) controls: Controls,
     /// Whether clients are kept from changing them.
     pub(crate) locked: bool,
+}
+
+/// The store.
+#[derive(Debug, Clone)]
+pub(crate) struct StoreSettings {
+    /// Time between exports while the manager runs.
+    pub(crate) export_every: Duration,
 }
 
 /// Bounds on memory, in bytes.

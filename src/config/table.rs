@@ -78,6 +78,10 @@ variables! {
     SESSION_DEFAULTS_LOCKED "defaults.locked" Kind::Switch, Some("false"),
         "whether clients are kept from changing the defaults of new sessions";
 
+    CODEX_MANAGER_STORE_EXPORT_MS "store.export_ms" Kind::Millis { min: 100, max: 30 * DAY_MS },
+        Some("3600000"),
+        "how often the store is exported while the manager runs, if anything was written";
+
     CODEX_MANAGER_LINE_CAP_BYTES "limits.line_cap_bytes" Kind::Bytes { min: 1024, max: 1024 * MIB },
         Some("64MiB"),
         "longest line that is taken from the app-server";

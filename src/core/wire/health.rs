@@ -30,6 +30,8 @@ pub struct Health {
     pub orchestrator_queue: QueueHealth,
     /// The login.
     pub auth: AuthHealth,
+    /// The store.
+    pub store: StoreHealth,
     /// What keeps the server from being ready; empty when it is.
     pub reasons: Vec<Reason>,
     /// What is worth knowing but keeps nothing from working.
@@ -86,6 +88,24 @@ pub struct ExitView {
 pub struct QueueHealth {
     /// Whether the queue runs.
     pub enabled: bool,
+}
+
+/// The store's part of health.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreHealth {
+    /// `ok`; `failing` while nothing can be written; `restored` when it was damaged and what could
+    /// be had took its place.
+    pub state: String,
+    /// When restored: everything up to this moment is there, ISO-8601 UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored_up_to: Option<String>,
+    /// When restored: where the damaged store is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damaged_copy: Option<String>,
+    /// Records that were met damaged since the start; they cannot be shown.
+    #[serde(default)]
+    pub damaged_records: usize,
 }
 
 /// The login's part of health.

@@ -10,7 +10,7 @@ mod stream;
 
 pub use health::{
     AppServerView, AuthHealth, CodexHealth, ExitView, Health, Liveness, QueueHealth, Readiness,
-    Reason, RestartBody, RestartRequested, RuntimeView, ServiceInfo, TreeNode,
+    Reason, RestartBody, RestartRequested, RuntimeView, ServiceInfo, StoreHealth, TreeNode,
 };
 pub use requests::{
     Approval, ApprovalDecision, ApprovalScope, DecideApproval, DecideToolInput, Decided, ListOf,
