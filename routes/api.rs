@@ -8,14 +8,16 @@ use actix::Addr;
 use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 use cm_actors::app_server::AppServerHandle;
 use cm_actors::journal::JournalHandle;
+use cm_actors::metrics::Stats;
 use cm_actors::supervisor::{StateCell, SupervisorHandle};
 use cm_actors::thread::ThreadsHandle;
 use cm_core::error::ErrorCode;
 use cm_core::wire::StoreHealth;
 
 use crate::answer::ApiError;
+use crate::metrics::HttpStats;
 use crate::security::Doorkeeper;
-use crate::{health, requests, runtime, security, sessions, stream, turns};
+use crate::{health, metrics, requests, runtime, security, sessions, stream, turns};
 
 /// Facts about the server that do not change while it runs.
 #[derive(Debug, Clone)]
@@ -37,6 +39,8 @@ pub struct ServerInfo {
 /// What the manager itself needs to work, as readiness sees it.
 #[derive(Debug, Clone, Default)]
 pub struct Vitals {
+    /// Supervision of the store, the journal and the registry together.
+    pub state: StateCell,
     /// Supervision of the store.
     pub store: StateCell,
     /// Supervision of the journal.
@@ -92,6 +96,10 @@ pub struct Api {
     pub journal: JournalHandle,
     /// What the manager itself needs to work.
     pub vitals: Vitals,
+    /// What is counted.
+    pub stats: Stats,
+    /// What is counted of requests.
+    pub http: HttpStats,
     /// Issues and checks tickets and cookies.
     pub doorkeeper: Addr<Doorkeeper>,
     /// Set when the server is stopping: it is then no longer ready.
@@ -108,6 +116,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     config
         .route("/livez", read().to(health::live))
         .route("/readyz", read().to(health::ready))
+        .route("/metrics", read().to(metrics::scrape))
         .route("/api", read().to(health::info))
         .route("/api/health", read().to(health::health))
         .route("/api/runtime", read().to(runtime::view))

@@ -1,5 +1,6 @@
 //! Liveness, readiness and health.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use actix_web::{HttpResponse, web};
@@ -11,6 +12,7 @@ use cm_core::wire::{
 };
 
 use crate::api::{Api, ServerInfo};
+use crate::read_model::{ReadModelCell, ReadModelHandle};
 
 /// `GET /livez`
 pub(crate) async fn live() -> HttpResponse {
@@ -18,8 +20,8 @@ pub(crate) async fn live() -> HttpResponse {
 }
 
 /// `GET /readyz`
-pub(crate) async fn ready(api: web::Data<Api>) -> HttpResponse {
-    let readiness = readiness(&facts(&api));
+pub(crate) async fn ready(api: web::Data<Api>, model: web::Data<ReadModelCell>) -> HttpResponse {
+    let readiness = readiness(&facts(&api, &model.0).await);
     if readiness.reasons.is_empty() {
         HttpResponse::Ok().json(readiness)
     } else {
@@ -36,8 +38,8 @@ pub(crate) async fn info(api: web::Data<Api>) -> HttpResponse {
 }
 
 /// `GET /api/health`
-pub(crate) async fn health(api: web::Data<Api>) -> HttpResponse {
-    let facts = facts(&api);
+pub(crate) async fn health(api: web::Data<Api>, model: web::Data<ReadModelCell>) -> HttpResponse {
+    let facts = facts(&api, &model.0).await;
     let readiness = readiness(&facts);
     HttpResponse::Ok().json(Health {
         status: "ok".to_owned(),
@@ -56,7 +58,7 @@ pub(crate) async fn health(api: web::Data<Api>) -> HttpResponse {
 #[derive(Debug)]
 pub struct Facts {
     /// The child.
-    pub status: AppServerStatus,
+    pub status: Arc<AppServerStatus>,
     /// The login.
     pub auth: AuthHealth,
     /// Parts of the manager that are being restarted, or have failed.
@@ -69,9 +71,11 @@ pub struct Facts {
     pub stopping: bool,
 }
 
-fn facts(api: &Api) -> Facts {
-    let status = AppServerStatus::clone(&api.app_server.status());
-    let auth = auth(&status, &api.info);
+/// Everything here is at hand on the worker; only whether a file exists may be asked of the system.
+async fn facts(api: &Api, model: &ReadModelHandle) -> Facts {
+    let status = api.app_server.status();
+    let has_auth_file = model.file_exists(|| api.info.codex_home.join("auth.json")).await;
+    let auth = auth(&status, &api.info, has_auth_file);
     let stopping = api.stopping.load(Ordering::Relaxed);
     let vitals = &api.vitals;
     let parts =
@@ -103,9 +107,8 @@ pub(crate) fn codex(status: &AppServerStatus, info: &ServerInfo) -> CodexHealth 
     }
 }
 
-fn auth(status: &AppServerStatus, info: &ServerInfo) -> AuthHealth {
+fn auth(status: &AppServerStatus, info: &ServerInfo, codex_home_auth_file: bool) -> AuthHealth {
     let account = &status.account;
-    let codex_home_auth_file = info.codex_home.join("auth.json").exists();
     let embedded = info.runtime == "embedded";
     let required = !embedded && account.required;
     let ready = embedded || (account.known && (!required || account.account.is_some()));
@@ -215,12 +218,12 @@ mod tests {
 
     fn facts() -> Facts {
         Facts {
-            status: AppServerStatus {
+            status: Arc::new(AppServerStatus {
                 state: "running".to_owned(),
                 initialized: true,
                 pid: Some(1),
                 ..AppServerStatus::default()
-            },
+            }),
             auth: AuthHealth {
                 has_open_ai_api_key: false,
                 codex_home_auth_file: false,
@@ -244,9 +247,9 @@ mod tests {
     fn each_thing_that_keeps_turns_from_running_is_a_reason() {
         assert!(codes(&facts()).is_empty());
         let mut broken = facts();
-        broken.status.initialized = false;
+        Arc::make_mut(&mut broken.status).initialized = false;
         assert_eq!(codes(&broken), ["runtime_starting"]);
-        broken.status.state = "failed".to_owned();
+        Arc::make_mut(&mut broken.status).state = "failed".to_owned();
         broken.down = vec!["store", "journal"];
         let wanted = ["runtime_failed", "store_unavailable", "manager_restarting"];
         assert_eq!(codes(&broken), wanted);

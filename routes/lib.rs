@@ -7,6 +7,7 @@
 //! - [`api`]: what handlers reach, and the table of routes ([`configure`]).
 //! - `answer`: errors as bodies; `body`: reading JSON.
 //! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`: one file a resource.
+//! - [`metrics`]: `GET /metrics`; `read_model`: each worker's copy of the lists.
 //! - [`stream`]: `GET /api/stream`: the worker's hub, the socket, the body that it writes.
 //! - [`security`]: who may talk to the server.
 
@@ -14,6 +15,8 @@ mod answer;
 pub mod api;
 mod body;
 mod health;
+pub mod metrics;
+mod read_model;
 mod requests;
 mod runtime;
 pub mod security;
@@ -23,3 +26,4 @@ mod turns;
 
 pub use api::{Api, StoreGauge, Vitals, configure};
 pub use health::{Facts, readiness};
+pub use read_model::{ReadModel, ReadModelCell, ReadModelHandle};

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
-use cm_actors::thread::{ListQuery, SessionError};
+use cm_actors::index::ListQuery;
+use cm_actors::thread::SessionError;
 use cm_core::ids::ThreadId;
 use cm_core::request::RequestFamily;
 use cm_core::wire::{CreateSession, DynamicTool, Rename, ResumeSession};
@@ -12,6 +14,7 @@ use serde_json::json;
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
 use crate::body::{RawBody, text};
+use crate::read_model::ReadModelCell;
 
 /// Rows of a page when none are asked for, and at the most.
 const PAGE: usize = 100;
@@ -61,7 +64,7 @@ pub(crate) fn check_tools(tools: Option<&Vec<DynamicTool>>) -> Result<(), ApiErr
 
 /// `GET /api/sessions`
 pub(crate) async fn list(
-    api: web::Data<Api>,
+    model: web::Data<ReadModelCell>,
     query: web::Query<HashMap<String, String>>,
 ) -> Result<HttpResponse, ApiError> {
     let flag = |name: &str| match query.get(name).map(String::as_str) {
@@ -84,8 +87,8 @@ pub(crate) async fn list(
     };
     flag("includeSystemOwned")?;
     let query = ListQuery { archived: flag("archived")?, limit, cursor };
-    let page = api.threads.list(query).await.map_err(ApiError::session)?;
-    Ok(HttpResponse::Ok().json(page))
+    let page = model.0.page(query).await.map_err(ApiError::session)?;
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(page))
 }
 
 /// `POST /api/sessions`

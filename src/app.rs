@@ -12,7 +12,9 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use cm_actors::app_server::{AppServerConfig, AppServerHandle, Program, app_server_spec};
 use cm_actors::handle::Handle;
+use cm_actors::index::ListVersion;
 use cm_actors::journal::{JournalConfig, JournalHandle, journal_spec};
+use cm_actors::metrics::Stats;
 use cm_actors::store::{
     ExportPlan, OpenedStore, Store, StoreError, StoreFolder, StoreHandle, store_spec,
 };
@@ -22,9 +24,10 @@ use cm_core::error::{ErrorCode, Failure};
 use cm_core::restart::{Policy, Restart};
 use cm_process::{OrphanLedger, StopDeadlines};
 use cm_routes::api::ServerInfo;
+use cm_routes::metrics::HttpStats;
 use cm_routes::security::{AccessPolicy, Doorkeeper, gate};
 use cm_routes::stream::{Hub, HubCell, HubSettings, remember_connection};
-use cm_routes::{Api, StoreGauge, Vitals, configure};
+use cm_routes::{Api, ReadModel, ReadModelCell, StoreGauge, Vitals, configure};
 
 use crate::config::{ResolvedRuntime, Settings, child_environment, resolve_runtime};
 use crate::login::prepare_home;
@@ -149,6 +152,8 @@ struct Handles {
     journal: JournalHandle,
     registry: Handle<ThreadRegistry>,
     app_server: AppServerHandle,
+    list_version: ListVersion,
+    stats: Stats,
 }
 
 async fn run(
@@ -170,6 +175,7 @@ async fn run(
         settings.store.export_every,
     ));
     let first: FirstStore = Arc::new(Mutex::new(Some(Box::new(store))));
+    let stats = Stats::default();
     let handles = Handles {
         vitals: Vitals {
             writes_fail: store_handle.failing(),
@@ -180,9 +186,11 @@ async fn run(
             ..Vitals::default()
         },
         store: store_handle,
-        journal: JournalHandle::default(),
+        journal: JournalHandle::new(Arc::clone(&stats.stream)),
         registry: Handle::new(),
         app_server: AppServerHandle::new(),
+        list_version: ListVersion::default(),
+        stats,
     };
     let control = Arbiter::new();
     let supervisor = start_tree(&control, &settings, &runtime, &handles, folder, first).await?;
@@ -203,6 +211,8 @@ async fn run(
         supervisor: supervisor.clone(),
         journal: handles.journal.clone(),
         vitals: handles.vitals.clone(),
+        stats: handles.stats.clone(),
+        http: HttpStats::default(),
         doorkeeper,
         stopping: Arc::clone(&stopping),
     };
@@ -216,6 +226,7 @@ async fn run(
     })?;
     let hubs: Arc<Mutex<Vec<Addr<Hub>>>> = Arc::default();
     let threads = api.threads.clone();
+    let list_version = handles.list_version.clone();
     let worker_hubs = Arc::clone(&hubs);
     let hub_settings =
         HubSettings { ring_bytes: settings.limits.ring, patience: SUBSCRIBER_PATIENCE };
@@ -223,11 +234,13 @@ async fn run(
         let (hub, hub_address) =
             Hub::start_on_worker(api.journal.clone(), api.threads.clone(), hub_settings);
         worker_hubs.lock().unwrap_or_else(PoisonError::into_inner).push(hub_address);
+        let model = ReadModel::start_on_worker(api.threads.clone(), list_version.clone());
         App::new()
             .wrap(from_fn(gate))
             .app_data(web::Data::new(api.clone()))
             .app_data(web::Data::new(policy.clone()))
             .app_data(web::Data::new(HubCell(hub)))
+            .app_data(web::Data::new(ReadModelCell(model)))
             .configure(configure)
     })
     .workers(settings.server.http_workers)
@@ -306,6 +319,8 @@ async fn start_tree(
         defaults: settings.defaults.controls.clone(),
         default_cwd: settings.runtime.default_cwd.clone(),
         cage: Cage::new(&[settings.data_dir.clone(), settings.runtime.codex_home.clone()]),
+        list_version: handles.list_version.clone(),
+        stats: Arc::clone(&handles.stats.sessions),
     };
     let app_server = AppServerConfig {
         program: Program {
@@ -333,7 +348,7 @@ async fn start_tree(
             restart: Restart::Permanent,
             policy,
             shutdown: STATE_STOP,
-            watch: None,
+            watch: Some(handles.vitals.state.watcher()),
             start: Box::new(move |guard| {
                 let specs = state_specs(&for_state, policy, journal, &threads, &folder, &first);
                 Supervisor::start_nested("state", Strategy::RestForOne, specs, Some(guard)).1

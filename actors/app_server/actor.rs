@@ -79,6 +79,7 @@ impl AppServer {
     pub(super) fn new(
         config: Arc<AppServerConfig>,
         status: StatusCell,
+        calls: CallTable,
         listener: Listener,
         ledger: Arc<OrphanLedger>,
         guard: ExitGuard,
@@ -96,7 +97,7 @@ impl AppServer {
             phase: Phase::Starting,
             child: None,
             boot: Boot::default(),
-            calls: CallTable::default(),
+            calls,
             output: None,
             outbox: VecDeque::new(),
             sending: false,

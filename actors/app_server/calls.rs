@@ -1,6 +1,8 @@
 //! Calls that wait for their turn or for an answer.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cm_core::rpc::{RpcId, code, encode_request};
@@ -9,6 +11,7 @@ use serde_json::Value;
 use super::boot::OwnCall;
 use super::failure::CallFailure;
 use super::messages::{CallOutcome, Owner};
+use crate::metrics::{CallEnd, CallStats};
 
 /// Calls in flight at the most. Up to 128 pipelined requests are always answered; beyond that
 /// answers get lost (measured on codex 0.106 – 0.169).
@@ -47,6 +50,8 @@ struct Pending {
     caller: Caller,
     method: &'static str,
     params: Value,
+    /// When it was asked for.
+    since: Instant,
     deadline: Instant,
     background: bool,
     attempts: u32,
@@ -75,9 +80,26 @@ pub(super) struct CallTable {
     background_queue: VecDeque<Pending>,
     /// Overloaded calls and when they are made again.
     retries: Vec<(Instant, Pending)>,
+    /// What is counted of calls, over all incarnations.
+    counted: Arc<CallStats>,
 }
 
 impl CallTable {
+    /// A table without calls.
+    pub(super) fn new(counted: Arc<CallStats>) -> Self {
+        Self { counted, ..Self::default() }
+    }
+
+    fn waiting(&self) -> usize {
+        self.foreground_queue.len() + self.background_queue.len() + self.retries.len()
+    }
+
+    /// Tells metrics how many calls there are.
+    fn count(&self) {
+        self.counted.in_flight.store(self.in_flight.len() as u64, Ordering::Relaxed);
+        self.counted.waiting.store(self.waiting() as u64, Ordering::Relaxed);
+    }
+
     /// Calls in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
@@ -92,14 +114,15 @@ impl CallTable {
         timeout: Duration,
         background: bool,
     ) -> Result<(), Caller> {
-        let waiting =
-            self.foreground_queue.len() + self.background_queue.len() + self.retries.len();
-        if waiting >= MAX_WAITING {
+        if self.waiting() >= MAX_WAITING {
+            self.counted.overloaded.fetch_add(1, Ordering::Relaxed);
             return Err(caller);
         }
-        let deadline = Instant::now() + timeout;
-        let pending = Pending { caller, method, params, deadline, background, attempts: 0 };
+        let since = Instant::now();
+        let deadline = since + timeout;
+        let pending = Pending { caller, method, params, since, deadline, background, attempts: 0 };
         self.queue(pending);
+        self.count();
         Ok(())
     }
 
@@ -133,6 +156,7 @@ impl CallTable {
         // A `Value` always encodes; an empty line would be skipped by the child.
         let line = encode_request(&RpcId::Number(id), pending.method, params).unwrap_or_default();
         self.in_flight.insert(id, pending);
+        self.count();
         Some((id, line))
     }
 
@@ -140,7 +164,7 @@ impl CallTable {
     pub(super) fn failed(&mut self, id: i64, failure: CallFailure) -> Settled {
         let Some(pending) = self.in_flight.remove(&id) else { return Settled::Unknown };
         self.background -= usize::from(pending.background);
-        settle(pending, Err(failure))
+        self.settle(pending, Err(failure))
     }
 
     /// Settles the call that an answer belongs to.
@@ -159,10 +183,11 @@ impl CallTable {
             let due = Instant::now() + ceiling.mul_f64(rand::random());
             if due < pending.deadline {
                 self.retries.push((due, pending));
+                self.count();
                 return Settled::Again;
             }
         }
-        settle(pending, outcome)
+        self.settle(pending, outcome)
     }
 
     /// Calls whose deadline has passed, wherever they are.
@@ -182,7 +207,8 @@ impl CallTable {
             *queue = rest;
             expired.extend(late);
         }
-        expired.into_iter().map(|pending| settle(pending, Err(CallFailure::Timeout))).collect()
+        let late = expired.into_iter();
+        late.map(|pending| self.settle(pending, Err(CallFailure::Timeout))).collect()
     }
 
     /// Everything that waits, as failed: the child is gone.
@@ -192,7 +218,20 @@ impl CallTable {
         all.extend(self.background_queue.drain(..));
         all.extend(self.retries.drain(..).map(|(_, pending)| pending));
         self.background = 0;
-        all.into_iter().map(|pending| settle(pending, Err(CallFailure::Unavailable))).collect()
+        let all = all.into_iter();
+        all.map(|pending| self.settle(pending, Err(CallFailure::Unavailable))).collect()
+    }
+
+    fn settle(&self, pending: Pending, outcome: CallOutcome) -> Settled {
+        let end = match &outcome {
+            Ok(_) => CallEnd::Answered,
+            Err(CallFailure::Timeout) => CallEnd::Late,
+            Err(CallFailure::Unavailable | CallFailure::Overloaded) => CallEnd::Lost,
+            Err(CallFailure::Rpc(_)) => CallEnd::Refused,
+        };
+        self.counted.ended(pending.method, end, pending.since.elapsed());
+        self.count();
+        settle(pending, outcome)
     }
 }
 

@@ -13,6 +13,7 @@ use super::failure::CallFailure;
 use super::messages::{Announce, Call, CallOutcome, Owner, Respond};
 use super::status::{AppServerStatus, StatusCell};
 use crate::handle::{CallError, Handle};
+use crate::metrics::CallStats;
 
 /// How long an answer to the child may take to be queued.
 const RESPOND_DEADLINE: Duration = Duration::from_secs(5);
@@ -22,6 +23,7 @@ const RESPOND_DEADLINE: Duration = Duration::from_secs(5);
 pub struct AppServerHandle {
     pub(super) actor: Handle<AppServer>,
     pub(super) status: StatusCell,
+    pub(super) calls: Arc<CallStats>,
 }
 
 impl AppServerHandle {
@@ -33,6 +35,11 @@ impl AppServerHandle {
     /// What can be seen of the child.
     pub fn status(&self) -> Arc<AppServerStatus> {
         self.status.read()
+    }
+
+    /// What is counted of calls, over all lives of the child.
+    pub fn calls(&self) -> &CallStats {
+        &self.calls
     }
 
     /// Starts a call. The answer goes to its owner.

@@ -8,6 +8,7 @@ use cm_core::restart::{Policy, Restart};
 use cm_process::OrphanLedger;
 
 use super::actor::AppServer;
+use super::calls::CallTable;
 use super::config::AppServerConfig;
 use super::handle::AppServerHandle;
 use super::handlers::Stop;
@@ -64,6 +65,7 @@ pub fn app_server_spec(
             let actor = AppServer::new(
                 Arc::clone(&config),
                 handle.status.clone(),
+                CallTable::new(Arc::clone(&handle.calls)),
                 listener,
                 Arc::clone(&ledger),
                 guard,

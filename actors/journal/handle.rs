@@ -42,6 +42,11 @@ pub struct Staged {
 }
 
 impl JournalHandle {
+    /// Makes a handle; the journal and its readers count in `stats`.
+    pub fn new(stats: Arc<StreamStats>) -> Self {
+        Self { stats, ..Self::default() }
+    }
+
     /// Publishes frames in order.
     ///
     /// When the journal cannot take them, they are lost, and every subscriber is told so as soon

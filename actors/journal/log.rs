@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_was_added_is_read_in_pages() {
-        let mut store = MemoryStore::default();
+        let store = MemoryStore::default();
         let mut log = Log::new(1 << 20);
         for seq in 1..=20 {
             let durability =
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_oldest_go_when_the_log_is_full() {
-        let mut store = MemoryStore::default();
+        let store = MemoryStore::default();
         let mut log = Log::new(500);
         for seq in 1..=20 {
             log.add(&batch(Durability::Recorded), Seq(seq), None);

@@ -7,7 +7,17 @@
 //! # Layout
 //!
 //! - `stream`: frames, the ring and the cursors into it.
+//! - `sessions`: sessions, living threads, pending requests; `calls`: calls to the child.
+//! - `histogram`: values by class; `stats`: all of it together, for who looks.
 
+mod calls;
+mod histogram;
+mod sessions;
+mod stats;
 mod stream;
 
+pub use calls::{CallEnd, CallStats, MethodView};
+pub use histogram::{Histogram, HistogramView, MICROS};
+pub use sessions::{Counted, Gauge, SessionStats};
+pub use stats::Stats;
 pub use stream::StreamStats;

@@ -13,7 +13,7 @@
 //! - `folder`: where a store lies and who holds it; `open`: how it is opened; `format`: the gate of
 //!   formats; `high_water`: how a loss is noticed; `restore`: what takes a damaged one's place.
 //! - `export`, `import`, `copy`, `check`, `maintain`: what is done with a store as a whole.
-//! - [`keys`], `records`: what lies where, and in which form.
+//! - [`keys`], `records`: what lies where, and in which form; `lists`: reading all threads.
 
 mod actor;
 mod backend;
@@ -31,6 +31,7 @@ mod high_water;
 mod import;
 pub mod keys;
 mod layered;
+mod lists;
 mod maintain;
 #[cfg(test)]
 mod memory;
@@ -55,13 +56,14 @@ pub use folder::StoreFolder;
 pub use handle::{StoreCondition, StoreHandle, Ticket};
 pub use import::{ExportInfo, ImportError};
 pub use layered::Layered;
+pub use lists::{ThreadPage, read_thread_page};
 pub use maintain::{Compacted, Imported, MaintainError};
 #[cfg(test)]
 pub(crate) use memory::{Faults, MemoryStore, Operation};
 pub use open::{OpenedStore, SledStore};
 pub use records::{
     StoredThread, Transcript, put_item, put_request, put_thread, put_turn, read_request,
-    read_thread, read_thread_requests, read_transcript, remove_thread, scan_threads,
+    read_thread, read_thread_requests, read_transcript, remove_thread,
 };
 pub use restore::Restored;
 pub use scan::Scan;

@@ -185,15 +185,6 @@ pub fn read_transcript(store: &dyn Store, id: &ThreadId) -> Result<Transcript, S
     })
 }
 
-/// Reads all threads.
-///
-/// # Errors
-///
-/// [`StoreError`].
-pub fn scan_threads(store: &dyn Store) -> Result<Vec<ThreadRecord>, StoreError> {
-    read_all(store, keys::threads())
-}
-
 /// Removes everything of a thread and leaves a tombstone.
 ///
 /// # Errors

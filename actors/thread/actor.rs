@@ -20,13 +20,15 @@ use tokio::sync::oneshot;
 use super::calls::Pending;
 use super::config::ThreadConfig;
 use super::frames;
-use super::messages::{ActivityChanged, Deleted, Reply, RequestChanged};
+use super::messages::{Deleted, Reply, RequestChanged};
 use super::registry::ThreadRegistry;
 use super::view;
 use crate::app_server::{AppServerHandle, Call, CallFailure, Owner, RuntimeUp};
 use crate::clock;
 use crate::handle::Handle;
+use crate::index::SessionIndex;
 use crate::journal::JournalHandle;
+use crate::metrics::Counted;
 use crate::request::{Expire, Request};
 use crate::store::{
     StoreError, StoreHandle, StoredThread, WriteBatch, keys, put_item, put_request, put_thread,
@@ -46,6 +48,8 @@ const FIRST_NAME_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) config: Arc<ThreadConfig>,
+    /// What lists show.
+    pub(super) index: SessionIndex,
     pub(super) store: StoreHandle,
     pub(super) journal: JournalHandle,
     pub(super) app_server: AppServerHandle,
@@ -88,6 +92,7 @@ pub(super) enum StoredChild {
 pub(super) struct LiveRequest {
     pub(super) address: Addr<Request>,
     pub(super) record: RequestRecord,
+    _counted: Counted,
 }
 
 /// One Codex thread.
@@ -112,8 +117,12 @@ pub(super) struct Thread {
     pub(super) durable: Option<Durable>,
     /// Whether the store has the mark of a thread with something unfinished.
     marked_open: bool,
-    /// What the registry was told last.
+    /// What lists show that it is doing.
     activity: &'static str,
+    /// Whether lists show it as it was before a change.
+    pub(super) row_due: bool,
+    /// Makes it one of the living threads.
+    _counted: Counted,
     /// What became of the child in which the stored thread's turns ran.
     child: StoredChild,
     /// Messages that wait until it is known whether a turn is about to run that they join.
@@ -138,6 +147,7 @@ impl Thread {
         let alive = child == StoredChild::Alive;
         let loaded = runtime.as_ref().filter(|_| alive).map(|up| up.incarnation);
         let state = ThreadState::new(stored.record, stored.running, stored.open_items);
+        let counted = shared.config.stats.threads_alive.count();
         Self {
             id: state.record.id.clone(),
             shared,
@@ -151,7 +161,9 @@ impl Thread {
             pieces: SessionPieces::none(),
             durable: None,
             marked_open,
-            activity: "idle",
+            activity: view::IDLE,
+            row_due: true,
+            _counted: counted,
             child,
             waiting: VecDeque::new(),
             deleted: None,
@@ -193,7 +205,7 @@ impl Thread {
         } else if self.state.active_turn().is_some() {
             "running"
         } else {
-            "idle"
+            view::IDLE
         }
     }
 
@@ -201,6 +213,7 @@ impl Thread {
     pub(super) fn note(&mut self, writes: Writes) {
         let result = (|| {
             if writes.thread {
+                self.row_due = true;
                 put_thread(&mut self.writes, &self.state.record)?;
             }
             for turn in &writes.turns {
@@ -321,7 +334,8 @@ impl Thread {
             ctx.address().downgrade().recipient::<RequestChanged>(),
         );
         let address = request.start();
-        self.requests.insert(record.id.clone(), LiveRequest { address, record });
+        let _counted = self.shared.config.stats.requests_pending.count();
+        self.requests.insert(record.id.clone(), LiveRequest { address, record, _counted });
     }
 
     fn mark_open(&mut self) {
@@ -340,10 +354,7 @@ impl Thread {
         let activity = self.current_activity();
         if activity != self.activity {
             self.activity = activity;
-            let changed = ActivityChanged { thread_id: self.id.clone(), activity };
-            if let Err(error) = self.shared.registry.tell(changed) {
-                tracing::warn!(thread = %self.id, %error, "the registry was not told of a change");
-            }
+            self.row_due = true;
         }
     }
 
@@ -374,10 +385,11 @@ impl Thread {
                 async move { if batch.is_empty() { Ok(()) } else { store.commit(batch).await } };
             return Box::pin(work.into_actor(self).then(move |result, thread, ctx| {
                 let result = result.map_err(|error| error.failure());
-                if result.is_ok()
-                    && let Some(staged) = staged
-                {
-                    thread.shared.journal.publish_staged(staged);
+                if result.is_ok() {
+                    if let Some(staged) = staged {
+                        thread.shared.journal.publish_staged(staged);
+                    }
+                    thread.show_row();
                 }
                 for done in done {
                     done(thread, ctx, result.clone());
@@ -389,6 +401,7 @@ impl Thread {
                 thread.flush()
             }));
         }
+        self.show_row();
         if batch.is_empty() {
             return Box::pin(actix::fut::ready(()));
         }

@@ -1,8 +1,12 @@
 //! What threads need to know of the configuration.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cm_core::controls::{Controls, SandboxMode};
+
+use crate::index::ListVersion;
+use crate::metrics::SessionStats;
 
 /// What threads need to know of the configuration.
 #[derive(Debug, Clone)]
@@ -13,6 +17,10 @@ pub struct ThreadConfig {
     pub default_cwd: PathBuf,
     /// What a writable workspace must not contain.
     pub cage: Cage,
+    /// Raised with each change of the lists.
+    pub list_version: ListVersion,
+    /// What is counted.
+    pub stats: Arc<SessionStats>,
 }
 
 /// The manager's own state, which no agent may write.

@@ -2,38 +2,29 @@
 
 use std::time::Duration;
 
+use actix::Recipient;
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::{RequestId, ThreadId};
 use cm_core::request::{RequestFamily, RequestRecord};
 use cm_core::wire::{
     CreateSession, DynamicTool, MessageAccepted, SendMessage, SessionCreated, SessionDetail,
-    SessionList, SessionSummary,
+    SessionSummary,
 };
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::error::SessionError;
 use super::messages::{
-    Command, DecideRequest, DecisionInput, Deleted, ListSessions, ParkAll, Reply, StartSession,
-    SteerFailure, ToThread,
+    AttachReader, Command, DecideRequest, DecisionInput, Deleted, ListSessions, ParkAll, Reply,
+    StartSession, SteerFailure, ToThread,
 };
 use super::registry::ThreadRegistry;
 use super::snapshot::GetSnapshots;
-use crate::handle::Handle;
+use crate::handle::{CallError, Handle};
+use crate::index::{AttachedReader, ListQuery, RowsChanged};
 
 /// How long the snapshots of all unfinished sessions may take.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Which page of which list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListQuery {
-    /// Archived sessions instead of the others.
-    pub archived: bool,
-    /// How many.
-    pub limit: usize,
-    /// Where the page before this one ended.
-    pub cursor: Option<String>,
-}
 
 /// A stable way to reach sessions.
 #[derive(Debug, Clone)]
@@ -89,17 +80,32 @@ impl ThreadsHandle {
         self.answer(waiting).await
     }
 
-    /// Lists sessions, the one that changed last first.
+    /// Lists sessions, the one that changed last first; answers the body of the page.
+    ///
+    /// HTTP workers answer from their own copy and come here only when it is not there.
     ///
     /// # Errors
     ///
     /// [`SessionError`].
-    pub async fn list(&self, query: ListQuery) -> Answer<SessionList> {
+    pub async fn list(&self, query: ListQuery) -> Answer<Vec<u8>> {
         let (reply, waiting) = oneshot::channel();
         self.registry
             .tell(ListSessions { query, reply })
             .map_err(|error| error.failure("session registry"))?;
         self.answer(waiting).await
+    }
+
+    /// Makes a worker hear of changes of the lists, once they were read from the store; `None`
+    /// while that takes longer than its patience.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] when the registry does not answer.
+    pub async fn attach_reader(
+        &self,
+        reader: Recipient<RowsChanged>,
+    ) -> Result<Option<AttachedReader>, CallError> {
+        self.registry.ask(AttachReader(reader), self.deadline).await
     }
 
     /// A session with its transcript.

@@ -8,15 +8,15 @@ use cm_core::request::{RequestFamily, RequestRecord};
 use cm_core::thread::ThreadRecord;
 use cm_core::wire::{
     ApprovalDecision, ApprovalScope, CreateSession, DynamicTool, MessageAccepted, SendMessage,
-    SessionCreated, SessionDetail, SessionList, SessionSummary,
+    SessionCreated, SessionDetail, SessionSummary,
 };
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::error::SessionError;
-use super::handle::ListQuery;
 use crate::app_server::{Batch, RuntimeDown, RuntimeUp};
+use crate::index::{AttachedReader, ListQuery, RowsChanged};
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, SessionError>>;
@@ -101,8 +101,14 @@ pub(super) struct StartSession {
 #[rtype(result = "()")]
 pub(super) struct ListSessions {
     pub(super) query: ListQuery,
-    pub(super) reply: Reply<SessionList>,
+    pub(super) reply: Reply<Vec<u8>>,
 }
+
+/// Makes a reader hear of changes of the lists. Sent by HTTP workers; answered when the lists are
+/// there, with `None` when that takes too long.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<AttachedReader>")]
+pub(super) struct AttachReader(pub(super) Recipient<RowsChanged>);
 
 /// Asks something of a session. Sent by routes; the registry starts the thread's actor if needed.
 /// Answered through the command's own reply.
@@ -246,14 +252,6 @@ pub(super) enum RuntimeChanged {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct RequestChanged(pub(crate) RequestRecord);
-
-/// What a thread is doing now. Sent by threads to the registry, for lists.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(super) struct ActivityChanged {
-    pub(super) thread_id: ThreadId,
-    pub(super) activity: &'static str,
-}
 
 /// A thread was deleted. Sent by the thread to the registry after the store forgot it.
 #[derive(Debug, Message)]

@@ -8,7 +8,7 @@
 //!
 //! - `handle`: how routes reach sessions; `messages`: what is asked; `error`: why it did not happen.
 //! - `registry`: which threads live; `registry_create`: new sessions; `registry_events`: what the
-//!   child says, on its way to the threads.
+//!   child says, on its way to the threads; `registry_list`: the lists, and reading them at the start.
 //! - `actor`: a thread's state, and how its changes become durable and visible.
 //! - `inbound`: what the child says of it; `frames`: the stream events that this becomes.
 //! - `commands`: messages and turns; `sessions`: creation, names, archive, deletion; `requests`:
@@ -28,6 +28,7 @@ mod messages;
 mod registry;
 mod registry_create;
 mod registry_events;
+mod registry_list;
 mod requests;
 mod sessions;
 mod snapshot;
@@ -37,7 +38,7 @@ mod view;
 
 pub use config::{Cage, CageError, ThreadConfig};
 pub use error::SessionError;
-pub use handle::{ListQuery, ThreadsHandle};
+pub use handle::ThreadsHandle;
 pub use messages::{DecisionInput, Deleted, SteerFailure};
 pub(crate) use messages::{ParkAll, RequestChanged};
 pub use registry::{ThreadRegistry, registry_spec};

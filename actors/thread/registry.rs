@@ -15,18 +15,14 @@ use tokio::sync::oneshot;
 use super::actor::{Shared, StoredChild, Thread};
 use super::config::ThreadConfig;
 use super::error::SessionError;
-use super::messages::{
-    ActivityChanged, Command, DecideRequest, Deleted, ListSessions, ParkAll, ThreadDeleted,
-    ToThread,
-};
+use super::messages::{Command, DecideRequest, Deleted, ParkAll, ThreadDeleted, ToThread};
 use super::registry_create::PendingCreate;
-use super::view;
 use crate::app_server::{AppServerHandle, RuntimeUp};
 use crate::handle::Handle;
+use crate::index::SessionIndex;
 use crate::journal::JournalHandle;
 use crate::store::{
     Scan, Store, StoreError, StoreHandle, StoredThread, keys, read_request, read_thread,
-    scan_threads,
 };
 use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, StateCell};
 
@@ -42,8 +38,6 @@ const SHOWN_THREADS: usize = 100;
 
 pub(super) struct Entry {
     pub(super) address: Addr<Thread>,
-    /// What it is doing, for lists.
-    pub(super) activity: &'static str,
     /// Batches of the child that it has not finished.
     pub(super) unfinished: usize,
 }
@@ -78,8 +72,10 @@ pub fn registry_spec(
     app_server: AppServerHandle,
     state: &StateCell,
 ) -> ChildSpec {
+    let index = SessionIndex::new(config.list_version.clone(), Arc::clone(&config.stats));
     let shared = Shared {
         config: Arc::new(config),
+        index,
         store,
         journal,
         app_server,
@@ -176,7 +172,7 @@ impl ThreadRegistry {
 
     fn enter(&mut self, id: ThreadId, thread: Thread) -> Addr<Thread> {
         let address = thread.start();
-        let entry = Entry { address: address.clone(), activity: "idle", unfinished: 0 };
+        let entry = Entry { address: address.clone(), unfinished: 0 };
         self.threads.insert(id, entry);
         address
     }
@@ -248,6 +244,7 @@ impl Actor for ThreadRegistry {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.read_lists(ctx);
         self.settle_open(ctx);
         self.shared.app_server.announce();
     }
@@ -287,6 +284,8 @@ impl Handler<ToThread> for ThreadRegistry {
                     Self::hand_on(&address, command);
                 }
                 Ok(_) => {
+                    // One that was made and could not be stored is shown no longer.
+                    registry.shared.index.remove(&thread_id);
                     command.refuse(SessionError::NotFound(thread_id));
                 }
                 Err(error) => command.refuse(error.into()),
@@ -320,39 +319,6 @@ impl Handler<DecideRequest> for ThreadRegistry {
                 }
             }
         }))
-    }
-}
-
-impl Handler<ListSessions> for ThreadRegistry {
-    type Result = ResponseActFuture<Self, ()>;
-
-    fn handle(
-        &mut self,
-        ListSessions { query, reply }: ListSessions,
-        _: &mut Self::Context,
-    ) -> Self::Result {
-        let store = self.shared.store.clone();
-        let work = async move { store.read(scan_threads).await };
-        Box::pin(work.into_actor(self).map(move |records, registry, _| {
-            let page = records.map_err(SessionError::from).and_then(|mut records| {
-                records.retain(|record| record.archived == query.archived);
-                records.sort_by(|a, b| view::list_key(b).cmp(&view::list_key(a)));
-                view::page(&records, &query, |id| {
-                    registry.threads.get(id).map_or("idle", |entry| entry.activity)
-                })
-            });
-            reply.send(page).ok();
-        }))
-    }
-}
-
-impl Handler<ActivityChanged> for ThreadRegistry {
-    type Result = ();
-
-    fn handle(&mut self, changed: ActivityChanged, _: &mut Self::Context) {
-        if let Some(entry) = self.threads.get_mut(&changed.thread_id) {
-            entry.activity = changed.activity;
-        }
     }
 }
 

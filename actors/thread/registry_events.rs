@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix::prelude::*;
 use cm_core::event::{Audience, Durability, Event, FrameBatch, SessionPieces};
@@ -244,6 +245,8 @@ impl ThreadRegistry {
             return;
         }
         self.panics += 1;
+        self.shared.config.stats.panics.fetch_add(1, Ordering::Relaxed);
+        self.show_idle(id);
         tracing::error!(thread = %id, items = items.len(), "a thread's actor panicked; rebuilding");
         if self.threads.get(id).is_some_and(|entry| entry.address == *address) {
             self.threads.remove(id);

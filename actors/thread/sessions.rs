@@ -320,6 +320,7 @@ impl Thread {
         let work = pending.then(|(), thread, _| work.into_actor(thread));
         ctx.wait(work.map(move |result, thread: &mut Self, _| match result {
             Ok(()) => {
+                thread.shared.index.remove(&thread.id);
                 thread.event("session_deleted", true, &body);
                 thread.shared.journal.publish(std::mem::take(&mut thread.frames));
                 thread.deleted = Some(body.clone());

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::actor::Thread;
 use super::registry::ThreadRegistry;
+use super::view;
 
 /// How long one session has to say how it stands.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -24,10 +25,14 @@ pub(super) struct GetSnapshots {
     pub(super) filter: Option<String>,
 }
 
-/// Asks a thread how it stands. Sent by the registry.
+/// Asks a thread how it stands. Sent by the registry; answered with nothing by a thread that has
+/// nothing unfinished, unless it had when the manager ended last.
 #[derive(Debug, Message)]
-#[rtype(result = "Value")]
-pub(super) struct GetSnapshot;
+#[rtype(result = "Option<Value>")]
+pub(super) struct GetSnapshot {
+    /// Whether something was unfinished when the manager ended last.
+    pub(super) settled: bool,
+}
 
 impl Handler<GetSnapshots> for ThreadRegistry {
     type Result = ResponseFuture<Vec<(ThreadId, Value)>>;
@@ -41,14 +46,13 @@ impl Handler<GetSnapshots> for ThreadRegistry {
         let looks: Vec<_> = self
             .threads
             .iter()
-            .filter(|(id, entry)| {
-                wanted(id) && (entry.activity != "idle" || self.settled.contains(*id))
-            })
+            .filter(|(id, _)| wanted(id))
             .map(|(id, entry)| {
-                let look = entry.address.send(GetSnapshot).timeout(DEADLINE);
+                let question = GetSnapshot { settled: self.settled.contains(id) };
+                let look = entry.address.send(question).timeout(DEADLINE);
                 let id = id.clone();
                 // A thread that is being rebuilt shows in what it publishes.
-                async move { look.await.ok().map(|snapshot| (id, snapshot)) }
+                async move { look.await.ok().flatten().map(|snapshot| (id, snapshot)) }
             })
             .collect();
         Box::pin(async move { join_all(looks).await.into_iter().flatten().collect() })
@@ -58,7 +62,10 @@ impl Handler<GetSnapshots> for ThreadRegistry {
 impl Handler<GetSnapshot> for Thread {
     type Result = MessageResult<GetSnapshot>;
 
-    fn handle(&mut self, _: GetSnapshot, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, question: GetSnapshot, _: &mut Self::Context) -> Self::Result {
+        if !question.settled && self.current_activity() == view::IDLE {
+            return MessageResult(None);
+        }
         let mut pending: Vec<_> = self
             .requests
             .values()
@@ -69,7 +76,7 @@ impl Handler<GetSnapshot> for Thread {
         let of = |family: RequestFamily| {
             pending.iter().copied().filter(move |record| record.kind.family() == family)
         };
-        MessageResult(json!({
+        MessageResult(Some(json!({
             "session": self.summary(),
             "turn": self.state.active_turn().map(|turn| json!({
                 "id": turn.id,
@@ -79,6 +86,6 @@ impl Handler<GetSnapshot> for Thread {
             "approvals": of(RequestFamily::Approval).map(transcript::approval).collect::<Vec<_>>(),
             "toolInputs": of(RequestFamily::ToolInput).map(transcript::tool_input).collect::<Vec<_>>(),
             "toolCalls": of(RequestFamily::ToolCall).map(transcript::tool_call).collect::<Vec<_>>(),
-        }))
+        })))
     }
 }

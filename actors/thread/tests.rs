@@ -1,6 +1,7 @@
 //! Registry, threads, journal and store together, fed with what a child would say.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use cm_core::ids::{Incarnation, ThreadId};
 use cm_core::request::RequestFamily;
 use cm_core::restart::Policy;
 use cm_core::rpc::{RawJson, RpcId};
+use cm_core::wire::SessionList;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
@@ -21,7 +23,9 @@ use crate::app_server::{
     AppServerHandle, Batch, Inbound, InboundKind, RuntimeDown, RuntimeEvent, RuntimeUp,
 };
 use crate::handle::Handle;
+use crate::index::{ListQuery, ListVersion};
 use crate::journal::{FramesPublished, JournalConfig, JournalHandle, journal_spec};
+use crate::metrics::SessionStats;
 use crate::store::{MemoryStore, StoreHandle, store_spec};
 use crate::supervisor::{StateCell, Strategy, Supervisor, SupervisorHandle};
 
@@ -50,6 +54,7 @@ struct Bench {
     threads: ThreadsHandle,
     supervisor: SupervisorHandle,
     frames: Receiver<Value>,
+    stats: Arc<SessionStats>,
     _ear: actix::Addr<Ear>,
 }
 
@@ -64,10 +69,13 @@ impl Bench {
             let store = store.lock().unwrap().take().unwrap_or_default();
             Ok(Box::new(store) as Box<dyn crate::store::Store>)
         });
+        let stats = Arc::<SessionStats>::default();
         let config = ThreadConfig {
             defaults: Controls::default(),
             default_cwd: PathBuf::from("/"),
             cage: Cage::new(&[]),
+            list_version: ListVersion::default(),
+            stats: Arc::clone(&stats),
         };
         let specs = vec![
             store_spec(handle.clone(), policy, opener, &StateCell::default()),
@@ -95,7 +103,7 @@ impl Bench {
         let ear = Ear(tell).start();
         journal.attach(ear.clone().recipient()).await.unwrap().expect("a journal");
         let threads = ThreadsHandle::new(registry.clone(), DEADLINE);
-        let mut bench = Self { registry, threads, supervisor, frames, _ear: ear };
+        let mut bench = Self { registry, threads, supervisor, frames, stats, _ear: ear };
         bench.up().await;
         bench
     }
@@ -266,5 +274,55 @@ fn a_session_that_does_not_exist_is_not_found() {
         let missing = ThreadId::parse("__proto__").unwrap();
         let answer = bench.threads.detail(&missing).await;
         assert_eq!(answer.unwrap_err(), SessionError::NotFound(missing));
+    });
+}
+
+/// The titles of a list, newest first.
+async fn titles(bench: &Bench, archived: bool) -> Vec<String> {
+    let query = ListQuery { archived, limit: 100, cursor: None };
+    let page = bench.threads.list(query).await.unwrap();
+    let page: SessionList = serde_json::from_slice(&page).unwrap();
+    page.data.into_iter().map(|session| format!("{} {}", session.title, session.activity)).collect()
+}
+
+#[test]
+fn lists_follow_what_the_child_says_and_are_read_anew_with_the_registry() {
+    on_system(async {
+        let mut bench = Bench::new(MemoryStore::default()).await;
+        let name = |name: &str| {
+            notification("thread/name/updated", &json!({"threadId": "t", "threadName": name}))
+        };
+        bench.says(vec![name("One"), turn_started()]).await;
+        assert_eq!(titles(&bench, false).await, ["One running"]);
+        bench.says(vec![approval_request(0)]).await;
+        // Whoever was shown the request finds it in the list.
+        bench.frame("approval").await;
+        assert_eq!(titles(&bench, false).await, ["One waiting"]);
+        bench.goes_down().await;
+        bench.frame("approval_resolved").await;
+        assert_eq!(titles(&bench, false).await, ["One idle"]);
+        bench.says(vec![notification("thread/archived", &json!({"threadId": "t"}))]).await;
+        assert!(titles(&bench, false).await.is_empty());
+        assert_eq!(titles(&bench, true).await, ["One idle"]);
+        // The next registry knows what was stored.
+        bench.supervisor.restart("threads").await.unwrap();
+        bench.supervisor.tree().await.unwrap();
+        assert_eq!(titles(&bench, true).await, ["One idle"]);
+    });
+}
+
+#[test]
+fn a_thread_that_panicked_is_listed_as_idle_until_it_is_rebuilt() {
+    on_system(async {
+        let bench = Bench::new(MemoryStore::default()).await;
+        bench.says(vec![turn_started()]).await;
+        assert_eq!(titles(&bench, false).await, ["New chat running"]);
+        assert_eq!(bench.stats.threads_alive.get(), 1);
+        bench.says(vec![notification("test/panic", &json!({"threadId": "t"}))]).await;
+        assert_eq!(titles(&bench, false).await, ["New chat idle"]);
+        let panics = bench.stats.panics.load(Ordering::Relaxed);
+        assert_eq!((panics, bench.stats.threads_alive.get()), (1, 0));
+        bench.threads.detail(&thread()).await.unwrap();
+        assert_eq!(titles(&bench, false).await, ["New chat running"]);
     });
 }

@@ -1,15 +1,15 @@
 //! What clients see of a thread.
 
-use cm_core::error::ErrorCode;
 use cm_core::ids::ThreadId;
 use cm_core::thread::{ItemState, ThreadRecord, TurnRecord};
 use cm_core::transcript::{item_row, request_row, turn_row};
-use cm_core::wire::{SessionDetail, SessionList, SessionSummary, TranscriptEntry};
+use cm_core::wire::{SessionDetail, SessionSummary, TranscriptEntry};
 use serde_json::{Value, json};
 
-use super::error::SessionError;
-use super::handle::ListQuery;
 use crate::store::Transcript;
+
+/// What lists show of a session that does nothing.
+pub(super) const IDLE: &str = "idle";
 
 /// The session as lists show it.
 pub(super) fn summary(record: &ThreadRecord, activity: &str) -> SessionSummary {
@@ -94,47 +94,6 @@ fn rows(transcript: &Transcript) -> Vec<TranscriptEntry> {
         }
     }
     rows
-}
-
-/// What lists are sorted by, newest first.
-pub(super) fn list_key(record: &ThreadRecord) -> (i64, i64, &ThreadId) {
-    (record.updated_at, record.created_at, &record.id)
-}
-
-/// One page of a list that is sorted by [`list_key`], newest first. A cursor is the key of the
-/// page's last session, so that one that changes in between is not shown twice.
-pub(super) fn page(
-    records: &[ThreadRecord],
-    query: &ListQuery,
-    activity: impl Fn(&ThreadId) -> &'static str,
-) -> Result<SessionList, SessionError> {
-    let start = match query.cursor.as_deref() {
-        None => 0,
-        Some(cursor) => {
-            let (updated, created, id) = parse_cursor(cursor).ok_or_else(|| {
-                let message = "The cursor is not one of this list's.";
-                SessionError::failed(ErrorCode::InvalidRequest, message)
-            })?;
-            records.partition_point(|record| list_key(record) >= (updated, created, &id))
-        }
-    };
-    let rest = records.get(start..).unwrap_or_default();
-    let shown = rest.get(..query.limit.min(rest.len())).unwrap_or_default();
-    let last = shown.last().filter(|_| rest.len() > shown.len());
-    Ok(SessionList {
-        data: shown.iter().map(|record| summary(record, activity(&record.id))).collect(),
-        next_cursor: last.map(|record| {
-            let (updated, created, id) = list_key(record);
-            format!("{updated}|{created}|{id}")
-        }),
-        archived: query.archived,
-    })
-}
-
-fn parse_cursor(cursor: &str) -> Option<(i64, i64, ThreadId)> {
-    let (updated, rest) = cursor.split_once('|')?;
-    let (created, id) = rest.split_once('|')?;
-    Some((updated.parse().ok()?, created.parse().ok()?, ThreadId::parse(id).ok()?))
 }
 
 /// Params of the `turn/completed` that the manager writes when the child cannot: its process is

@@ -1,4 +1,6 @@
-//! The middleware that every request passes first.
+//! The middleware that every request passes first, and that counts each.
+
+use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -35,7 +37,10 @@ pub async fn gate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
+    let began = Instant::now();
     let request_id = uuid::Uuid::now_v7().to_string();
+    let stats = request.app_data::<web::Data<Api>>().map(|api| api.http.clone());
+    let method = request.method().clone();
     let refused = check(&request).await.err();
     let mut response = match refused {
         Some(error) => {
@@ -50,6 +55,10 @@ pub async fn gate(
         }
         None => next.call(request).await?.map_into_boxed_body(),
     };
+    if let Some(stats) = stats {
+        let route = response.request().match_pattern();
+        stats.answered(route, &method, response.status(), began.elapsed());
+    }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

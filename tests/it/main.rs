@@ -9,6 +9,7 @@
 //! - `fake_app`: the program over the fake child, for what a real one cannot be made to do.
 //! - `supervision`, `child_failures`, `decisions`: the child's deaths, its output, its requests.
 //! - `concurrency`: several clients of one session at the same moment.
+//! - `read_model`: lists, whichever worker answers them; `metrics`: what is counted.
 //! - `security`, `bad_input`: who may talk to the server, and what it is told in vain.
 //! - `startup`, `shutdown`: what keeps the program from starting, and how it ends.
 //! - `layering`: the direction of knowledge, and rules over the sources.
@@ -38,6 +39,8 @@ mod concurrency;
 mod decisions;
 mod fake_app;
 mod layering;
+mod metrics;
+mod read_model;
 mod security;
 mod shutdown;
 mod startup;

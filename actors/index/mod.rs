@@ -1,0 +1,25 @@
+//! The index of sessions: what lists show, sorted and encoded, in memory.
+//!
+//! A list used to cost a scan of the store. Now each session has one row, encoded once and shared
+//! by everyone who lists it. The registry and its threads change rows in the index of the control
+//! arbiter; each HTTP worker has a copy that is fed with changes, so that a list is answered
+//! without leaving its thread. The store stays the truth: every life of the registry reads the rows
+//! anew.
+//!
+//! **Read your writes.** Each change raises a number, [`ListVersion`], before anything that depends
+//! on the change is answered. A reader whose copy is older than that number waits for the change.
+//!
+//! # Layout
+//!
+//! - `row`: one session, encoded; `rows`: the sorted lists and their pages.
+//! - `sessions`: the index of the control arbiter, and how it tells its readers.
+
+mod row;
+mod rows;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+pub use row::SessionRow;
+pub use rows::{BadCursor, ListQuery, SessionRows};
+pub use sessions::{AttachedReader, ListVersion, RowChange, RowsChanged, SessionIndex};
