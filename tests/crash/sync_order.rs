@@ -1,0 +1,119 @@
+//! What reaches the disk before an answer leaves, as strace sees it. A kill shows what the kernel
+//! has; only the system calls show what the disk was told to keep.
+
+use cm_testkit::app::TestApp;
+use cm_testkit::dirs::TestDir;
+use cm_testkit::fake::{Behaviour, FakeScript, step};
+use cm_testkit::process::wait_until;
+use serde_json::{Value, json};
+
+use crate::common::{
+    DEADLINE, FAMILIES, builder_of, create, decision, fake, question, request_id, requests, send,
+    tool_call,
+};
+use crate::strace::{Call, calls, traced};
+
+/// Finds the request and its answer in the log, and between them a write to the store and a sync
+/// of it that began after that write; answers the sync.
+#[track_caller]
+fn synced_before_answer<'a>(calls: &'a [Call], request: &str) -> &'a Call {
+    const READS: [&str; 4] = ["read", "readv", "recvfrom", "recvmsg"];
+    const WRITES: [&str; 4] = ["write", "writev", "sendto", "sendmsg"];
+    let line = format!("\"{request} HTTP/1.1");
+    let read = calls.iter().find(|call| call.is(&READS) && call.text.contains(&line));
+    let read = read.unwrap_or_else(|| panic!("{request} was never read"));
+    // The client asks one thing at a time, so the next answer is the one to this.
+    let answers = |call: &&Call| call.is(&WRITES) && call.text.contains("\"HTTP/1.1 2");
+    let answer = calls.iter().filter(answers).find(|call| call.began > read.ended);
+    let answer = answer.unwrap_or_else(|| panic!("{request} was never answered"));
+    let between: Vec<&Call> = calls
+        .iter()
+        .filter(|call| call.began > read.ended && call.ended < answer.began && call.is_on_store())
+        .collect();
+    let written = between.iter().find(|call| call.is(&["pwrite64", "pwritev"]));
+    let Some(written) = written else {
+        panic!("{request} was answered and nothing was written: {between:#?}")
+    };
+    let sync = between
+        .iter()
+        .find(|call| call.is(&["fdatasync"]) && call.result == 0 && call.began > written.ended);
+    match sync {
+        Some(sync) => sync,
+        None => panic!("{request} was answered and not synced: {between:#?}"),
+    }
+}
+
+/// The program under strace.
+struct Traced {
+    app: TestApp,
+    log: std::path::PathBuf,
+    _dir: TestDir,
+}
+
+impl Traced {
+    fn start(turns: impl IntoIterator<Item = Vec<Value>>) -> Self {
+        let dir = TestDir::new("traced");
+        let log = dir.join("calls");
+        let program = traced(&dir, &log);
+        let behaviour = turns.into_iter().fold(Behaviour::correct(), Behaviour::turn);
+        let app = builder_of(&program).runtime(fake(FakeScript::always(behaviour))).start();
+        Self { app, log, _dir: dir }
+    }
+
+    /// Ends the program and reads what it did.
+    fn finish(self) -> Vec<Call> {
+        self.app.terminate();
+        // strace ends after what it follows, and only then all of it is written.
+        let read = || std::fs::read_to_string(&self.log).unwrap_or_default();
+        let last = format!("{} +++ exited", self.app.pid());
+        let squeezed = |log: &str| log.split_whitespace().collect::<Vec<_>>().join(" ");
+        wait_until("strace has written everything", DEADLINE, || {
+            read().lines().next_back().is_some_and(|line| squeezed(line).starts_with(&last))
+        });
+        calls(&read())
+    }
+}
+
+#[test]
+fn the_disk_was_told_before_an_acknowledged_write_is_answered() {
+    let record = TestDir::new("record");
+    let answers = record.join("answers");
+    let asks = vec![
+        step::command_approval("ls", &answers),
+        step::request("item/tool/requestUserInput", question(), &answers),
+        step::request("item/tool/call", tool_call(), &answers),
+    ];
+    let traced = Traced::start([asks]);
+    let app = &traced.app;
+    let mut stream = app.stream(None);
+    let session = create(app);
+    let mut promised = vec!["POST /api/sessions".to_owned()];
+    send(app, &session, "go").expect_status(202);
+    promised.push(format!("POST /api/sessions/{session}/messages"));
+    for family in FAMILIES {
+        let mut pending = Vec::new();
+        wait_until("the agent asks", DEADLINE, || {
+            pending = requests(app, &session, family, "");
+            !pending.is_empty()
+        });
+        let (path, body) = decision(family, &request_id(&pending[0]), 0);
+        app.post(&path, body).expect_status(200);
+        promised.push(format!("POST {path}"));
+    }
+    stream.wait_for(|frame| frame["payload"]["method"] == "turn/completed", DEADLINE);
+    for (action, body) in
+        [("rename", json!({ "title": "Kept" })), ("archive", json!({})), ("unarchive", json!({}))]
+    {
+        let path = format!("/api/sessions/{session}/{action}");
+        app.post(&path, body).expect_status(200);
+        promised.push(format!("POST {path}"));
+    }
+    let path = format!("/api/sessions/{session}");
+    app.delete(&path).expect_status(200);
+    promised.push(format!("DELETE {path}"));
+    let calls = traced.finish();
+    for request in promised {
+        let sync = synced_before_answer(&calls, &request);
+        println!("{request}: line {} {}", sync.ended, sync.text);
+    }
+}
