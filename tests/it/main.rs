@@ -28,6 +28,7 @@ mod flow_login;
 mod flow_orphans;
 mod flow_questions;
 mod flow_restart;
+mod flow_resume;
 mod flow_sessions;
 mod flow_stream;
 mod flow_turn;
@@ -44,6 +45,7 @@ mod read_model;
 mod security;
 mod shutdown;
 mod startup;
+mod stream_history;
 mod supervision;
 
 use std::path::Path;

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::builder::AppBuilder;
+use super::events::EventClient;
 use super::manager::{Exited, Manager};
 use super::stream::{StreamClient, StreamOptions};
 use crate::dirs::TestDir;
@@ -215,6 +216,16 @@ impl TestApp {
             Ok(client) => client,
             Err(reply) => panic!("the stream answered {}: {}", reply.status, reply.text),
         }
+    }
+
+    /// A subscriber of server-sent events at `path`, with the id of the last event that it had.
+    ///
+    /// # Panics
+    ///
+    /// When the answer is no stream of events.
+    #[track_caller]
+    pub fn events(&self, path: &str, last_id: Option<&str>) -> EventClient {
+        EventClient::connect(self.address, path, last_id)
     }
 
     /// A subscriber with options.
