@@ -139,8 +139,17 @@ impl ApiError {
                 let message = format!("The request was decided already: {label}.");
                 (None, message, Value::from(label), Value::from(by), at)
             }
-            Refusal::Expired { reason, at } => {
-                (Some("expired"), expired(reason).to_owned(), Value::Null, Value::Null, at)
+            Refusal::Expired { reason, at, decision } => {
+                let mut message = expired(reason).to_owned();
+                let (mut label, mut by) = (Value::Null, Value::Null);
+                if let Some(decision) = decision {
+                    let word = &decision.label;
+                    message.push_str(&format!(
+                        " It had been decided ({word}), but that is not known to have reached Codex."
+                    ));
+                    (label, by) = (Value::from(decision.label), Value::from(decision.by));
+                }
+                (Some("expired"), message, label, by, at)
             }
         };
         let error = match family {

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use cm_actors::thread::{DecisionInput, SessionError};
+use cm_core::error::ErrorCode;
 use cm_core::ids::RequestId;
 use cm_core::request::{RequestFamily, RequestRecord};
 use cm_core::transcript;
@@ -58,6 +60,10 @@ async fn list<T: Serialize>(
         Some("all") => true,
         Some(_) => return Err(invalid("status", "must be `pending` or `all`")),
     };
+    // Every kind that this build has an answer for is in one of the lists anyway.
+    if query.get("kinds").is_some_and(|kinds| kinds != "all") {
+        return Err(invalid("kinds", "must be `all`"));
+    }
     // A session that does not exist has no requests, as in version 1.
     let Ok(id) = session_id(id) else {
         return Ok(HttpResponse::Ok().json(ListOf::<Value> { data: Vec::new() }));
@@ -69,6 +75,10 @@ async fn list<T: Serialize>(
     };
     let rows = records.iter().map(|record| {
         let mut row = json!(show(record));
+        if let Some(bytes) = record.params_bytes {
+            row["paramsBytes"] = json!(bytes);
+            row["paramsHref"] = json!(format!("/api/requests/{}/params", record.id));
+        }
         if let Some(decision) = record.decision() {
             row["decision"] = json!(decision.label);
             row["decidedBy"] = json!(decision.by);
@@ -81,6 +91,25 @@ async fn list<T: Serialize>(
         row
     });
     Ok(HttpResponse::Ok().json(ListOf { data: rows.collect::<Vec<Value>>() }))
+}
+
+/// `GET /api/requests/{id}/params`
+pub(crate) async fn params(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let missing = |id: &str| {
+        ApiError::worded(ErrorCode::NotFound, "not_found", "There is no such request.")
+            .with("requestId", id)
+    };
+    let Ok(id) = RequestId::parse(&path) else {
+        return Err(missing(&path));
+    };
+    let params = api.threads.request_params(id.clone()).await.map_err(|error| match error {
+        SessionError::NoRequest(_) => missing(id.as_str()),
+        other => ApiError::session(other),
+    })?;
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(params))
 }
 
 /// `POST /api/approvals/{id}/decision`

@@ -6,6 +6,7 @@ use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use cm_actors::index::ListQuery;
 use cm_actors::thread::SessionError;
+use cm_core::error::ErrorCode;
 use cm_core::ids::ThreadId;
 use cm_core::request::RequestFamily;
 use cm_core::wire::{CreateSession, DynamicTool, Rename, ResumeSession};
@@ -113,7 +114,23 @@ pub(crate) async fn read(
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
     let detail = api.threads.detail(&id).await.map_err(ApiError::session)?;
-    Ok(HttpResponse::Ok().json(detail))
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(detail))
+}
+
+/// `GET /api/sessions/{id}/items/{item}`
+pub(crate) async fn item(
+    api: web::Data<Api>,
+    path: web::Path<(String, String)>,
+) -> Result<HttpResponse, ApiError> {
+    let (id, item_id) = path.into_inner();
+    let id = session_id(&id)?;
+    let item = api.threads.item(&id, item_id).await.map_err(ApiError::session)?;
+    if item.is_empty() {
+        let message = "The session has no such item.";
+        let error = ApiError::worded(ErrorCode::NotFound, "not_found", message);
+        return Err(error.with("sessionId", id.as_str()));
+    }
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(item))
 }
 
 /// `DELETE /api/sessions/{id}`

@@ -19,7 +19,9 @@ use cm_actors::store::{
     ExportPlan, OpenedStore, Store, StoreError, StoreFolder, StoreHandle, store_spec,
 };
 use cm_actors::supervisor::{ChildSpec, Strategy, Supervisor, SupervisorHandle};
-use cm_actors::thread::{Cage, ThreadConfig, ThreadRegistry, ThreadsHandle, registry_spec};
+use cm_actors::thread::{
+    Cage, STORE_PATIENCE, ThreadConfig, ThreadRegistry, ThreadsHandle, registry_spec,
+};
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::restart::{Policy, Restart};
 use cm_process::{OrphanLedger, StopDeadlines};
@@ -319,6 +321,10 @@ async fn start_tree(
         defaults: settings.defaults.controls.clone(),
         default_cwd: settings.runtime.default_cwd.clone(),
         cage: Cage::new(&[settings.data_dir.clone(), settings.runtime.codex_home.clone()]),
+        idle: settings.limits.thread_idle,
+        item_cap: settings.limits.thread_items as u64,
+        policy: Arc::new(settings.requests),
+        store_patience: STORE_PATIENCE,
         list_version: handles.list_version.clone(),
         stats: Arc::clone(&handles.stats.sessions),
     };

@@ -17,6 +17,10 @@ pub struct SessionStats {
     pub requests_pending: Gauge,
     /// Counter: threads' actors that panicked and were rebuilt from the store.
     pub panics: AtomicU64,
+    /// Counter: threads that were let go because nothing happened in them.
+    pub passivated: AtomicU64,
+    /// Counter: threads that were compared with the runtime's history after a crash.
+    pub recoveries: AtomicU64,
 }
 
 impl SessionStats {

@@ -1,11 +1,19 @@
 //! The actor of one request.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use actix::WeakRecipient;
 use actix::prelude::*;
 use cm_core::ids::ThreadId;
-use cm_core::request::{Decision, ExpiryReason, Refusal, RequestRecord, RequestState};
+use cm_core::request::{
+    AtDeadline, Decision, ExpiryReason, Refusal, RequestFamily, RequestRecord, RequestState,
+};
+use cm_core::wire::{ApprovalDecision, ApprovalScope};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+
+use super::policy::{POLICY, RequestPolicy};
 
 use crate::app_server::{AppServerHandle, CallFailure};
 use crate::clock;
@@ -44,19 +52,42 @@ pub(crate) struct Request {
     /// An end that was noticed meanwhile. A quick child goes on before the decision's own
     /// bookkeeping is done; whether it had the answer is known only then.
     postponed: Option<ExpiryReason>,
+    /// What happens when nobody decides.
+    policy: Arc<dyn RequestPolicy>,
+    /// The wait for the deadline. It would keep an actor alive that nobody needs any more.
+    timer: Option<SpawnHandle>,
 }
+
+/// How long what could not be stored or written waits for its next try.
+const RETRY: Duration = Duration::from_secs(1);
 
 impl Request {
     pub(crate) fn new(
-        mut record: RequestRecord,
+        record: RequestRecord,
         store: StoreHandle,
         app_server: AppServerHandle,
         thread: WeakRecipient<RequestChanged>,
+        policy: Arc<dyn RequestPolicy>,
     ) -> Self {
-        // A claim whose actor ended before it wrote the answer would leave the child waiting; the
-        // child ignores a second answer to a request that it has done with.
-        record.release();
-        Self { record, store, app_server, thread, deciding: false, postponed: None }
+        Self {
+            record,
+            store,
+            app_server,
+            thread,
+            deciding: false,
+            postponed: None,
+            policy,
+            timer: None,
+        }
+    }
+
+    /// Gives the wait for the deadline up once there is nothing left to decide.
+    fn stop_waiting(&mut self, ctx: &mut Context<Self>) {
+        if !self.record.is_pending()
+            && let Some(timer) = self.timer.take()
+        {
+            ctx.cancel_future(timer);
+        }
     }
 
     /// Stores the record as it is.
@@ -86,6 +117,83 @@ impl Request {
             ExpiryReason::ResolvedByRuntime => self.record.resolved(now, &at),
             _ => self.record.expire(reason, now, &at),
         }
+    }
+
+    /// Waits for the deadline, if there is one.
+    fn wait_for_deadline(&mut self, ctx: &mut Context<Self>) {
+        let Some(deadline) = self.record.deadline_ms.filter(|_| self.record.is_pending()) else {
+            return;
+        };
+        let left = u64::try_from(deadline.saturating_sub(clock::now_ms())).unwrap_or(0);
+        self.ask_policy_in(Duration::from_millis(left), ctx);
+    }
+
+    fn ask_policy_in(&mut self, wait: Duration, ctx: &mut Context<Self>) {
+        self.timer = Some(ctx.run_later(wait, |request, ctx| {
+            request.timer = None;
+            if request.thread.upgrade().is_none() {
+                // The thread is being rebuilt, and this request with it.
+                ctx.stop();
+            } else if request.record.is_pending() {
+                request.decide_by_policy(ctx);
+            }
+        }));
+    }
+
+    /// The time is over: the policy decides like anybody else.
+    fn decide_by_policy(&mut self, ctx: &mut Context<Self>) {
+        let decision = match self.policy.at_deadline(&self.record) {
+            AtDeadline::Wait => return,
+            AtDeadline::Decline => ApprovalDecision::Decline,
+            AtDeadline::Cancel => ApprovalDecision::Cancel,
+        };
+        tracing::info!(
+            request = %self.record.id, thread = %self.record.thread_id, ?decision,
+            "nobody decided a request in time"
+        );
+        let result = self.record.kind.refusal_result();
+        let input = match self.record.kind.family() {
+            RequestFamily::Approval => {
+                DecisionInput::Approval { decision, scope: ApprovalScope::Turn }
+            }
+            RequestFamily::ToolInput => DecisionInput::ToolInput { decision, result },
+            RequestFamily::ToolCall => DecisionInput::ToolCall { success: false, result },
+        };
+        let (reply, decided) = oneshot::channel();
+        ctx.notify(Decide { input, by: POLICY.to_owned(), reply });
+        ctx.spawn(decided.into_actor(self).map(|decided, request, ctx| {
+            if !matches!(decided, Ok(Ok(_))) && request.record.is_pending() {
+                request.ask_policy_in(RETRY, ctx);
+            }
+        }));
+    }
+
+    /// A claim whose actor ended before it wrote the answer: the same answer is written now. The
+    /// child ignores a second answer to a request that it has done with.
+    fn deliver_claim(&mut self, ctx: &mut Context<Self>) {
+        let RequestState::Deciding { decision } = &self.record.state else { return };
+        if self.deciding {
+            return;
+        }
+        let handle = self.app_server.clone();
+        let (incarnation, rpc_id) = (self.record.incarnation, self.record.rpc_id.clone());
+        let result = decision.result.clone();
+        self.deciding = true;
+        let work = async move { handle.respond(incarnation, rpc_id, Ok(result)).await };
+        ctx.wait(work.into_actor(self).then(|outcome, request: &mut Self, _| {
+            if outcome.is_ok() {
+                request.record.delivered(clock::now_ms());
+            }
+            request.deciding = false;
+            request.tell_thread();
+            let saved = request.save();
+            saved.into_actor(request).map(|saved, request: &mut Self, _| {
+                if let Err(error) = saved {
+                    let request = &request.record.id;
+                    tracing::error!(%request, %error, "a decision's end was not stored");
+                }
+            })
+        }));
     }
 
     fn refused(&self, refusal: Refusal) -> SessionError {
@@ -134,9 +242,11 @@ impl Request {
                 Ok(())
             }
             Err(error) => {
-                // Whoever asked again may decide again; if the child is gone, the request is
-                // about to expire.
-                self.record.release();
+                // Only what certainly did not reach the child may be decided anew. A claim whose
+                // child is gone is about to expire, with what was decided.
+                if error == CallFailure::Overloaded {
+                    self.record.release();
+                }
                 Err(error.failure(&self.record.method).into())
             }
         }
@@ -151,6 +261,8 @@ impl Actor for Request {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+        self.wait_for_deadline(ctx);
+        self.deliver_claim(ctx);
     }
 }
 
@@ -184,6 +296,7 @@ impl Handler<Decide> for Request {
             .into_actor(request)
         });
         Box::pin(work.then(move |outcome: Result<_, SessionError>, request, _| {
+            let in_doubt = matches!(outcome, Ok(Err(CallFailure::Timeout)));
             let mut answer = match outcome {
                 Ok(written) => request.written(written),
                 Err(error) => {
@@ -194,8 +307,9 @@ impl Handler<Decide> for Request {
             if let Some(reason) = request.postponed.take() {
                 request.end(reason);
                 // The child was gone before the answer reached it.
-                if let RequestState::Expired { reason, at, .. } = &request.record.state {
-                    let refusal = Refusal::Expired { reason: *reason, at: at.clone() };
+                if let RequestState::Expired { reason, at, decision } = &request.record.state {
+                    let decision = decision.clone().map(Box::new);
+                    let refusal = Refusal::Expired { reason: *reason, at: at.clone(), decision };
                     answer = Err(request.refused(refusal));
                 }
             }
@@ -210,6 +324,10 @@ impl Handler<Decide> for Request {
                     tracing::error!(%request, %error, "a decision's end was not stored");
                 }
                 request.deciding = false;
+                request.stop_waiting(ctx);
+                if in_doubt {
+                    ctx.run_later(RETRY, Self::deliver_claim);
+                }
                 reply.send(answer.map(|()| thread_id)).ok();
                 if let Some(reason) = request.postponed.take() {
                     ctx.notify(Expire { reason });
@@ -222,7 +340,7 @@ impl Handler<Decide> for Request {
 impl Handler<Expire> for Request {
     type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, Expire { reason }: Expire, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Expire { reason }: Expire, ctx: &mut Self::Context) -> Self::Result {
         if self.deciding {
             self.postponed.get_or_insert(reason);
             return Box::pin(actix::fut::ready(()));
@@ -230,6 +348,7 @@ impl Handler<Expire> for Request {
         if !self.end(reason) {
             return Box::pin(actix::fut::ready(()));
         }
+        self.stop_waiting(ctx);
         let saved = self.save();
         Box::pin(saved.into_actor(self).map(|saved, request, _| {
             if let Err(error) = saved {

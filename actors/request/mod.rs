@@ -4,5 +4,7 @@
 //! child, and tells its thread of each change when the change is on the disk.
 
 mod actor;
+mod policy;
 
 pub(crate) use actor::{Decide, Expire, Request};
+pub use policy::{FixedPolicy, POLICY, RequestPolicy};

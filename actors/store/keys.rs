@@ -112,9 +112,29 @@ pub fn items(id: &ThreadId) -> Vec<u8> {
     [b"i\0", id.as_str().as_bytes(), b"\0"].concat()
 }
 
+/// What the runtime says of one item of a thread, beside the item's record.
+pub fn body(id: &ThreadId, ordinal: u64) -> Vec<u8> {
+    [&bodies(id)[..], &ordinal.to_be_bytes()].concat()
+}
+
+/// What the runtime says of all items of a thread.
+pub fn bodies(id: &ThreadId) -> Vec<u8> {
+    [b"b\0", id.as_str().as_bytes(), b"\0"].concat()
+}
+
+/// The ordinal at the end of the key of an item or a body.
+pub fn ordinal(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
 /// A request's record.
 pub fn request(id: &RequestId) -> Vec<u8> {
     [b"r\0", id.as_str().as_bytes()].concat()
+}
+
+/// The params of a request that are too long for its record, as they came.
+pub fn request_params(id: &RequestId) -> Vec<u8> {
+    [b"d\0", id.as_str().as_bytes()].concat()
 }
 
 /// The place of a request among its thread's rows; the value is the request's id.
@@ -127,8 +147,8 @@ pub fn thread_requests(id: &ThreadId) -> Vec<u8> {
     [b"q\0", id.as_str().as_bytes(), b"\0"].concat()
 }
 
-/// Marks a thread with a running turn or a pending request, so that a boot finds those without
-/// reading all threads.
+/// Marks a thread with a running turn or a pending request, or one that is still to be compared
+/// with the runtime's history, so that a boot finds those without reading all threads.
 pub fn open(id: &ThreadId) -> Vec<u8> {
     [b"o\0", id.as_str().as_bytes()].concat()
 }

@@ -102,6 +102,8 @@ mod tests {
             thread: Value::Null,
             next_turn: 0,
             next_row: 0,
+            kept: Default::default(),
+            problem: None,
         }
     }
 

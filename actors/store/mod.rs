@@ -13,7 +13,8 @@
 //! - `folder`: where a store lies and who holds it; `open`: how it is opened; `format`: the gate of
 //!   formats; `high_water`: how a loss is noticed; `restore`: what takes a damaged one's place.
 //! - `export`, `import`, `copy`, `check`, `maintain`: what is done with a store as a whole.
-//! - [`keys`], `records`: what lies where, and in which form; `lists`: reading all threads.
+//! - [`keys`], `records`: what lies where, and in which form; `lists`: reading all threads;
+//!   `transcript`: reading a thread's items; `migrate`: records of the first format.
 
 mod actor;
 mod backend;
@@ -35,6 +36,7 @@ mod lists;
 mod maintain;
 #[cfg(test)]
 mod memory;
+mod migrate;
 mod open;
 mod reader;
 mod records;
@@ -42,6 +44,7 @@ mod restore;
 mod scan;
 mod sled_engine;
 mod stats;
+mod transcript;
 mod writer;
 
 #[cfg(test)]
@@ -60,12 +63,15 @@ pub use lists::{ThreadPage, read_thread_page};
 pub use maintain::{Compacted, Imported, MaintainError};
 #[cfg(test)]
 pub(crate) use memory::{Faults, MemoryStore, Operation};
+pub use migrate::{count_items, split_item};
 pub use open::{OpenedStore, SledStore};
 pub use records::{
-    StoredThread, Transcript, put_item, put_request, put_thread, put_turn, read_request,
-    read_thread, read_thread_requests, read_transcript, remove_thread,
+    OpenMark, StoredThread, drop_items, drop_requests, put_item, put_open, put_request, put_thread,
+    put_turn, read_latest_items, read_latest_turns, read_request, read_request_params, read_thread,
+    read_thread_requests, remove_thread,
 };
 pub use restore::Restored;
 pub use scan::Scan;
 pub use sled_engine::SledEngine;
 pub use stats::{COMMIT_BATCHES, COMMIT_MICROS, HistogramView, StoreStats, StoreStatsView};
+pub use transcript::{ItemVisitor, read_item, read_turns, visit_items};

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use cm_core::error::{ErrorCode, Failure};
+use cm_core::error::Failure;
 use cm_core::event::{Audience, Durability, Event, FrameBatch, Method, SessionPieces};
 use cm_core::ids::{Incarnation, RequestId, ThreadId};
 use cm_core::request::{ExpiryReason, RequestRecord};
-use cm_core::rpc::RawJson;
+use cm_core::rpc::{RawJson, RpcId};
 use cm_core::thread::{ThreadRecord, ThreadState, Writes};
 use cm_core::wire::{MessageAccepted, SendMessage, SessionSummary};
 use serde::Serialize;
@@ -21,6 +21,8 @@ use super::calls::Pending;
 use super::config::ThreadConfig;
 use super::frames;
 use super::messages::{Deleted, Reply, RequestChanged};
+use super::paths::Paths;
+use super::recovery::{HISTORY_DEADLINE, Recovery};
 use super::registry::ThreadRegistry;
 use super::view;
 use crate::app_server::{AppServerHandle, Call, CallFailure, Owner, RuntimeUp};
@@ -30,10 +32,7 @@ use crate::index::SessionIndex;
 use crate::journal::JournalHandle;
 use crate::metrics::Counted;
 use crate::request::{Expire, Request};
-use crate::store::{
-    StoreError, StoreHandle, StoredThread, WriteBatch, keys, put_item, put_request, put_thread,
-    put_turn,
-};
+use crate::store::{OpenMark, StoreHandle, StoredThread, WriteBatch};
 use crate::supervisor::Observe;
 
 /// Messages that may wait for one thread. Overflow rule: commands are refused with `overloaded`;
@@ -59,6 +58,8 @@ pub(super) struct Shared {
     /// Numbers of calls, never used twice: an answer to a call of an earlier life of a thread must
     /// not settle another one's.
     pub(super) tokens: Arc<AtomicU64>,
+    /// Looks at files and folders.
+    pub(super) paths: Paths,
 }
 
 impl Shared {
@@ -109,20 +110,20 @@ pub(super) struct Thread {
     pub(super) pending: HashMap<u64, Pending>,
     /// Changes that are not queued for the store yet.
     pub(super) writes: WriteBatch,
+    /// Whether the thread's record changed: it is written once, with the rest.
+    pub(super) record_changed: bool,
     /// Frames that are not published yet.
     pub(super) frames: FrameBatch,
     /// What the frames of this session have in common.
     pub(super) pieces: SessionPieces,
     /// What waits for everything noted so far to be on the disk.
     pub(super) durable: Option<Durable>,
-    /// Whether the store has the mark of a thread with something unfinished.
-    marked_open: bool,
+    /// What the store has as the mark of what is unfinished.
+    pub(super) marked: Option<OpenMark>,
     /// What lists show that it is doing.
-    activity: &'static str,
+    pub(super) activity: &'static str,
     /// Whether lists show it as it was before a change.
     pub(super) row_due: bool,
-    /// Makes it one of the living threads.
-    _counted: Counted,
     /// What became of the child in which the stored thread's turns ran.
     child: StoredChild,
     /// Messages that wait until it is known whether a turn is about to run that they join.
@@ -133,23 +134,43 @@ pub(super) struct Thread {
     pub(super) parked: Option<oneshot::Sender<()>>,
     /// Requests of this life of the child that are to be taken up again after a panic.
     adopted: Vec<RequestRecord>,
+    /// Requests that are being stored: they have no actor yet.
+    pub(super) asked: HashMap<RequestId, (Incarnation, RpcId)>,
+    /// Loading and comparing after the thread was cut.
+    pub(super) recovery: Recovery,
+    /// Whether a message waits for a look at the session's folder.
+    pub(super) checking: bool,
+    /// Work that goes on beside the mailbox.
+    pub(super) busy: usize,
+    /// Messages of the registry that were handled.
+    pub(super) handled: u64,
+    _counted: Counted,
 }
 
 impl Thread {
-    /// A thread as it was stored.
+    /// A thread as it was stored; `loaded` is the life of the child in which it was loaded when it
+    /// was let go.
     pub(super) fn rebuild(
         shared: Shared,
         stored: StoredThread,
         runtime: Option<RuntimeUp>,
         child: StoredChild,
+        loaded: Option<Incarnation>,
     ) -> Self {
-        let marked_open = !stored.running.is_empty() || !stored.pending.is_empty();
-        let alive = child == StoredChild::Alive;
-        let loaded = runtime.as_ref().filter(|_| alive).map(|up| up.incarnation);
-        let state = ThreadState::new(stored.record, stored.running, stored.open_items);
-        let counted = shared.config.stats.threads_alive.count();
+        let marked = stored.mark;
+        let works = marked.as_ref().is_some_and(|mark| {
+            mark.turns.as_ref().is_none_or(|turns| !turns.is_empty()) || !mark.requests.is_empty()
+        });
+        // What runs in the child is loaded in it.
+        let alive = works && child == StoredChild::Alive;
+        let now = runtime.as_ref().map(|up| up.incarnation);
+        let loaded = now.filter(|now| alive || loaded == Some(*now));
+        let recovery = Recovery::of(marked.as_ref().is_some_and(|mark| mark.recover));
+        let cap = shared.config.item_cap;
+        let state = ThreadState::new(stored.record, stored.turns, stored.open_items, cap);
         Self {
             id: state.record.id.clone(),
+            _counted: shared.config.stats.threads_alive.count(),
             shared,
             state,
             requests: HashMap::new(),
@@ -157,30 +178,31 @@ impl Thread {
             loaded,
             pending: HashMap::new(),
             writes: WriteBatch::default(),
+            record_changed: false,
             frames: FrameBatch::default(),
             pieces: SessionPieces::none(),
             durable: None,
-            marked_open,
+            marked,
             activity: view::IDLE,
             row_due: true,
-            _counted: counted,
             child,
             waiting: VecDeque::new(),
             deleted: None,
             parked: None,
             adopted: stored.pending,
+            asked: HashMap::new(),
+            recovery,
+            checking: false,
+            busy: 0,
+            handled: 0,
         }
     }
 
-    /// A thread that the store does not know yet.
+    /// A thread that the store does not know yet; the child speaks of it, so it has it loaded.
     pub(super) fn fresh(shared: Shared, record: ThreadRecord, runtime: Option<RuntimeUp>) -> Self {
-        let stored = StoredThread {
-            record,
-            running: Vec::new(),
-            open_items: Vec::new(),
-            pending: Vec::new(),
-        };
-        let mut thread = Self::rebuild(shared, stored, runtime, StoredChild::Alive);
+        let loaded = runtime.as_ref().map(|up| up.incarnation);
+        let stored = StoredThread::of(record);
+        let mut thread = Self::rebuild(shared, stored, runtime, StoredChild::Alive, loaded);
         thread.note(Writes { thread: true, ..Writes::default() });
         thread
     }
@@ -209,33 +231,6 @@ impl Thread {
         }
     }
 
-    /// Adds changes of the state to what is to be stored.
-    pub(super) fn note(&mut self, writes: Writes) {
-        let result = (|| {
-            if writes.thread {
-                self.row_due = true;
-                put_thread(&mut self.writes, &self.state.record)?;
-            }
-            for turn in &writes.turns {
-                put_turn(&mut self.writes, &self.id, turn)?;
-            }
-            for item in &writes.items {
-                put_item(&mut self.writes, &self.id, item)?;
-            }
-            Ok::<_, StoreError>(())
-        })();
-        if let Err(error) = result {
-            tracing::error!(thread = %self.id, %error, "a change cannot be stored");
-        }
-    }
-
-    /// Adds a request's record to what is to be stored.
-    pub(super) fn note_request(&mut self, record: &RequestRecord) {
-        if let Err(error) = put_request(&mut self.writes, record) {
-            tracing::error!(thread = %self.id, %error, "a request cannot be stored");
-        }
-    }
-
     /// Demands that everything noted so far is on the disk before `done` runs.
     pub(super) fn when_durable(&mut self, done: Done) {
         self.durable.get_or_insert_default().done.push(done);
@@ -252,8 +247,12 @@ impl Thread {
     ) {
         let token = self.shared.next_token();
         let owner = Owner::Thread { thread_id: self.id.clone(), token };
-        let background = matches!(pending, Pending::CleanTerminals);
-        let deadline = matches!(pending, Pending::FirstName { .. }).then_some(FIRST_NAME_DEADLINE);
+        let background = pending.is_background();
+        let deadline = match pending {
+            Pending::FirstName { .. } => Some(FIRST_NAME_DEADLINE),
+            Pending::History(_) => Some(HISTORY_DEADLINE),
+            _ => None,
+        };
         let call = Call { owner, method, params, deadline, background };
         match self.shared.app_server.start_call(call) {
             Ok(()) => {
@@ -290,6 +289,8 @@ impl Thread {
 
     /// Every running turn ends `interrupted`, every request expires, every call fails.
     pub(super) fn settle_down(&mut self, why: &str, reason: ExpiryReason) {
+        // What was cut is loaded again and compared with the runtime's history.
+        self.recovery.wanted |= !self.state.running().is_empty() || !self.requests.is_empty();
         let received_at = clock::now_iso();
         for ended in self.state.runtime_down(why, clock::now_ms()) {
             self.note(ended.writes);
@@ -325,6 +326,22 @@ impl Thread {
         }
     }
 
+    /// Expires the requests of a life that is over. They get no actor: nothing of them may ever
+    /// reach another child, whose ids begin at 0 again.
+    fn expire_adopted(&mut self, reason: ExpiryReason) {
+        let now = clock::now_ms();
+        for mut record in std::mem::take(&mut self.adopted) {
+            self.recovery.wanted = true;
+            let was_pending = record.status() == "pending";
+            if record.expire(reason, now, &clock::iso(now)) {
+                self.note_request(&record);
+            }
+            if was_pending {
+                self.show_end(&record);
+            }
+        }
+    }
+
     /// Starts the actor of a request.
     pub(super) fn start_request(&mut self, record: RequestRecord, ctx: &mut Context<Self>) {
         let request = Request::new(
@@ -332,30 +349,27 @@ impl Thread {
             self.shared.store.clone(),
             self.shared.app_server.clone(),
             ctx.address().downgrade().recipient::<RequestChanged>(),
+            Arc::clone(&self.shared.config.policy),
         );
         let address = request.start();
         let _counted = self.shared.config.stats.requests_pending.count();
         self.requests.insert(record.id.clone(), LiveRequest { address, record, _counted });
     }
 
-    fn mark_open(&mut self) {
-        let open = !self.state.running().is_empty() || !self.requests.is_empty();
-        if open != self.marked_open {
-            self.marked_open = open;
-            let key = keys::open(&self.id);
-            if open {
-                let incarnation = self.runtime.as_ref().map(|up| up.incarnation);
-                let mark = json!({ "boot": &*self.shared.boot, "incarnation": incarnation });
-                self.writes.put(key, mark.to_string().into_bytes());
-            } else {
-                self.writes.remove(key);
-            }
-        }
-        let activity = self.current_activity();
-        if activity != self.activity {
-            self.activity = activity;
-            self.row_due = true;
-        }
+    /// Does work beside the mailbox, then goes on with what came of it.
+    pub(super) fn spawn_busy<T: 'static>(
+        &mut self,
+        work: impl Future<Output = T> + 'static,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
+    ) {
+        self.busy += 1;
+        ctx.spawn(work.into_actor(self).map(|done, thread: &mut Self, ctx| {
+            thread.busy -= 1;
+            then(thread, done, ctx);
+            let flush = thread.flush();
+            ctx.spawn(flush);
+        }));
     }
 
     /// Publishes frames and stores changes; a durable change is waited for.
@@ -418,27 +432,13 @@ impl Thread {
         Box::pin(work.into_actor(self))
     }
 
-    fn is_flushed(&self) -> bool {
+    pub(super) fn is_flushed(&self) -> bool {
         self.durable.is_none() && self.frames.is_empty() && self.writes.is_empty()
     }
 
     /// The failure of a command that needs the child while it is not there.
     pub(super) fn no_runtime() -> Failure {
         CallFailure::Unavailable.failure("")
-    }
-
-    /// The failure of a session that another process holds, with what can be done.
-    pub(super) fn describe(error: &CallFailure, method: &str) -> Failure {
-        let failure = error.failure(method);
-        if failure.code == ErrorCode::ThreadInUse {
-            return Failure::new(
-                failure.code,
-                format!(
-                    "Another Codex process holds this session; close it there first. ({failure})"
-                ),
-            );
-        }
-        failure
     }
 }
 
@@ -447,17 +447,20 @@ impl Actor for Thread {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        for record in std::mem::take(&mut self.adopted) {
-            self.start_request(record, ctx);
-        }
         match self.child {
-            StoredChild::Alive => {}
+            StoredChild::Alive => {
+                for record in std::mem::take(&mut self.adopted) {
+                    self.start_request(record, ctx);
+                }
+            }
             StoredChild::Gone => {
                 let why = "The Codex process that ran this turn is gone.";
+                self.expire_adopted(ExpiryReason::RuntimeDown);
                 self.settle_down(why, ExpiryReason::RuntimeDown);
             }
             StoredChild::OfAnotherManager => {
                 let why = "The manager was restarted while this turn ran.";
+                self.expire_adopted(ExpiryReason::ManagerRestarted);
                 self.settle_down(why, ExpiryReason::ManagerRestarted);
             }
         }
@@ -472,9 +475,9 @@ impl Handler<RequestChanged> for Thread {
     fn handle(
         &mut self,
         RequestChanged(record): RequestChanged,
-        _: &mut Self::Context,
+        ctx: &mut Self::Context,
     ) -> Self::Result {
-        self.request_changed(record);
+        self.request_changed(record, ctx);
         AtomicResponse::new(self.flush())
     }
 }
@@ -489,6 +492,8 @@ impl Handler<Observe> for Thread {
             "requests": self.requests.len(),
             "calls": self.pending.len(),
             "loaded": self.is_loaded(),
+            "recovers": self.recovery.running,
+            "problem": self.state.record.problem.as_ref().map(|problem| &problem.code),
         }))
     }
 }

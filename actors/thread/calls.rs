@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::error::SessionError;
 use super::messages::{Deleted, Reply, SteerFailure};
+use super::recovery::Comparison;
 
 /// A call that waits, and what its answer is for.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub(super) enum Pending {
     Delete { file: Option<PathBuf>, reply: Reply<Deleted> },
     /// `thread/backgroundTerminals/clean`: what an interrupt left running.
     CleanTerminals,
+    /// A page of the runtime's history, for a thread that was cut.
+    History(Box<Comparison>),
 }
 
 impl Pending {
@@ -66,8 +69,18 @@ impl Pending {
             Self::Rename { reply, .. } => answer(reply, Err(error)),
             Self::Archive { reply } => answer(reply, Err(error)),
             Self::Delete { reply, .. } => answer(reply, Err(error)),
-            Self::CleanTerminals => {}
+            Self::CleanTerminals | Self::History(_) => {}
         }
+    }
+
+    /// Whether nobody waits for it: it must not take the place of what somebody waits for.
+    pub(super) fn is_background(&self) -> bool {
+        matches!(
+            self,
+            Self::CleanTerminals
+                | Self::History(_)
+                | Self::Resume { then: AfterResume::Compare, .. }
+        )
     }
 }
 
@@ -78,6 +91,8 @@ pub(super) enum AfterResume {
     Send { body: SendMessage, warnings: Vec<String>, reply: Reply<MessageAccepted> },
     /// It was asked for as such.
     Answer { reply: Reply<SessionCreated> },
+    /// Compare with the runtime's history, because the thread was cut.
+    Compare,
 }
 
 impl AfterResume {
@@ -86,11 +101,17 @@ impl AfterResume {
         matches!(self, Self::Send { .. })
     }
 
+    /// Whether the manager does it by itself, for a thread that was cut.
+    pub(super) fn is_compare(&self) -> bool {
+        matches!(self, Self::Compare)
+    }
+
     /// Answers with an error.
     pub(super) fn refuse(self, error: SessionError) {
         match self {
             Self::Send { reply, .. } => answer(reply, Err(error)),
             Self::Answer { reply } => answer(reply, Err(error)),
+            Self::Compare => {}
         }
     }
 }

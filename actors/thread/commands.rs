@@ -1,11 +1,13 @@
 //! What people and programs ask of a session: messages and turns. Where commands and the answers
 //! to their calls arrive.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use actix::prelude::*;
-use cm_core::controls::Controls;
+use cm_core::controls::{Controls, SandboxMode};
 use cm_core::error::{ErrorCode, Failure};
+use cm_core::rpc::RawJson;
 use cm_core::thread::Writes;
 use cm_core::wire::{DynamicTool, MessageAccepted, SendMessage};
 use serde_json::{Value, json};
@@ -13,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::actor::Thread;
 use super::calls::{AfterResume, Pending, answer, steer_failure, tool_specs};
-use super::config::Cage;
+use super::config::{Cage, CageError};
 use super::error::SessionError;
 use super::messages::{Command, Reply, SteerFailure};
 use crate::app_server::CallFailure;
@@ -27,6 +29,7 @@ impl Handler<Command> for Thread {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, command: Command, ctx: &mut Self::Context) -> Self::Result {
+        self.handled += 1;
         if let Some(deleted) = &self.deleted {
             command.refuse(SessionError::Deleted(deleted.clone()));
             return AtomicResponse::new(self.flush());
@@ -50,20 +53,64 @@ impl Handler<Command> for Thread {
             Command::Decide { record, input, by, reply } => {
                 self.decide(*record, input, by, reply, ctx)
             }
+            Command::Item { item_id, reply } => self.read_item(item_id, reply, ctx),
             Command::Park(parked) => self.park(parked, ctx),
+            Command::Recover(done) => self.recover(Some(done), ctx),
+            Command::Degraded(message) => self.set_problem("degraded", message),
         }
         AtomicResponse::new(self.flush())
     }
 }
 
 impl Thread {
-    /// A message: it joins the turn that runs, or starts one.
+    /// A message: it joins the turn that runs, or starts one. Messages keep their order: one that
+    /// comes while another waits for something waits behind it.
     fn send(&mut self, body: SendMessage, reply: Reply<MessageAccepted>, ctx: &mut Context<Self>) {
+        if self.is_starting() {
+            return self.wait_to_send(body, reply);
+        }
         let controls = self.state.record.controls.patched(&body.patch());
-        let warnings = match self.allowed(&controls) {
-            Ok(warnings) => warnings,
-            Err(failure) => return answer(reply, Err(failure.into())),
-        };
+        if controls.filesystem_sandbox != SandboxMode::WorkspaceWrite {
+            let warnings = Cage::warning(controls.filesystem_sandbox).into_iter().collect();
+            return self.send_allowed(body, controls, warnings, reply, ctx);
+        }
+        let config = Arc::clone(&self.shared.config);
+        let cwd = PathBuf::from(&self.state.record.cwd);
+        let sandbox = controls.filesystem_sandbox;
+        let look = self.shared.paths.look(move || config.cage.check(&cwd, sandbox));
+        self.checking = true;
+        self.spawn_busy(look, ctx, move |thread, checked, ctx| {
+            thread.checking = false;
+            let unsafe_workspace =
+                |error: CageError| Failure::new(ErrorCode::UnsafeWorkspace, error.to_string());
+            match checked.and_then(|checked| checked.map_err(unsafe_workspace)) {
+                Ok(()) => thread.send_allowed(body, controls, Vec::new(), reply, ctx),
+                Err(failure) => answer(reply, Err(failure.into())),
+            }
+            thread.send_waiting(ctx);
+        });
+    }
+
+    fn wait_to_send(&mut self, body: SendMessage, reply: Reply<MessageAccepted>) {
+        if self.waiting.len() >= MAX_WAITING {
+            let message = "Too many messages wait for the session's turn; try again shortly.";
+            return answer(reply, Err(SessionError::failed(ErrorCode::Overloaded, message)));
+        }
+        self.waiting.push_back((body, reply));
+    }
+
+    /// A message whose sandbox may be used here.
+    fn send_allowed(
+        &mut self,
+        body: SendMessage,
+        controls: Controls,
+        warnings: Vec<String>,
+        reply: Reply<MessageAccepted>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Some(deleted) = &self.deleted {
+            return answer(reply, Err(SessionError::Deleted(deleted.clone())));
+        }
         if self.state.record.archived {
             let failure = Failure::new(
                 ErrorCode::InvalidState,
@@ -74,12 +121,11 @@ impl Thread {
         if self.runtime.is_none() {
             return answer(reply, Err(Self::no_runtime().into()));
         }
-        if self.is_starting() {
-            if self.waiting.len() >= MAX_WAITING {
-                let message = "Too many messages wait for the session's turn; try again shortly.";
-                return answer(reply, Err(SessionError::failed(ErrorCode::Overloaded, message)));
-            }
-            return self.waiting.push_back((body, reply));
+        // A thread that was cut is compared with the runtime's history first, so that what it did
+        // is known before it does more.
+        if self.recovery.wanted && self.state.record.materialized {
+            self.wait_to_send(body, reply);
+            return self.recover(None, ctx);
         }
         // Starting a turn while one runs means different things to different versions: some join
         // it, some name a turn that never ends. Joining is asked for by its own name.
@@ -101,21 +147,27 @@ impl Thread {
     /// Whether it is not known yet if a turn is about to run. A second one must not be started
     /// meanwhile: some versions then name a turn that never ends.
     fn is_starting(&self) -> bool {
-        self.pending.values().any(|pending| {
-            matches!(
-                pending,
-                Pending::TurnStart { .. } | Pending::Resume { then: AfterResume::Send { .. }, .. }
-            )
-        })
+        self.checking
+            || self.recovery.running
+            || self.pending.values().any(|pending| {
+                matches!(
+                    pending,
+                    Pending::TurnStart { .. }
+                        | Pending::Resume { then: AfterResume::Send { .. }, .. }
+                )
+            })
     }
 
     /// Sends what waited until it was known whether a turn runs.
-    fn send_waiting(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn send_waiting(&mut self, ctx: &mut Context<Self>) {
         if self.is_starting() {
             return;
         }
         for (body, reply) in std::mem::take(&mut self.waiting) {
-            self.send(body, reply, ctx);
+            // Nothing is sent for somebody who was told that it was not.
+            if !reply.is_closed() {
+                self.send(body, reply, ctx);
+            }
         }
     }
 
@@ -130,17 +182,6 @@ impl Thread {
             self.note(Writes { thread: true, ..Writes::default() });
         }
         news
-    }
-
-    /// Whether a turn with these controls may run here; answers what is worth knowing.
-    pub(super) fn allowed(&self, controls: &Controls) -> Result<Vec<String>, Failure> {
-        let cwd = Path::new(&self.state.record.cwd);
-        self.shared
-            .config
-            .cage
-            .check(cwd, controls.filesystem_sandbox)
-            .map_err(|error| Failure::new(ErrorCode::UnsafeWorkspace, error.to_string()))?;
-        Ok(Cage::warning(controls.filesystem_sandbox).into_iter().collect())
     }
 
     pub(super) fn start_turn(
@@ -244,7 +285,10 @@ impl Thread {
             Pending::TurnStart { text, controls, warnings, reply } => match outcome {
                 Ok(result) => self.turn_started(&result, &text, controls, warnings, reply),
                 Err(error) => {
-                    answer(reply, Err(Self::describe(&error, "turn/start").into()));
+                    self.claim_turn(None);
+                    self.explain(error.failure("turn/start"), ctx, |_, failure, _| {
+                        answer(reply, Err(failure.into()));
+                    });
                 }
             },
             Pending::Join { turn_id, body, controls, warnings, reply } => match outcome {
@@ -276,7 +320,11 @@ impl Thread {
             }
             Pending::Rename { title, reply } => self.renamed(title, outcome, reply),
             Pending::Archive { reply } => self.archived(outcome, reply),
-            Pending::Unarchive { reply } => self.unarchived(outcome, reply),
+            Pending::Unarchive { reply } => self.unarchived(outcome, reply, ctx),
+            Pending::History(comparison) => {
+                let encoded = |result| RawJson::encode(&result).unwrap_or_else(|_| RawJson::null());
+                self.history_answered(*comparison, outcome.map(encoded), ctx);
+            }
             Pending::Delete { file, reply } => self.deleted(outcome, file, reply, ctx),
             Pending::CleanTerminals => {
                 if let Err(error) = outcome {
@@ -295,6 +343,7 @@ impl Thread {
         reply: Reply<MessageAccepted>,
     ) {
         let turn_id = result.pointer("/turn/id").and_then(Value::as_str);
+        self.claim_turn(turn_id);
         let Some(turn_id) = turn_id.map(str::to_owned) else {
             let message = "The Codex runtime started a turn without naming it.";
             return answer(reply, Err(SessionError::failed(ErrorCode::CodexError, message)));

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cm_core::controls::{Controls, SandboxMode};
 
 use crate::index::ListVersion;
 use crate::metrics::SessionStats;
+use crate::request::RequestPolicy;
 
 /// What threads need to know of the configuration.
 #[derive(Debug, Clone)]
@@ -17,11 +19,23 @@ pub struct ThreadConfig {
     pub default_cwd: PathBuf,
     /// What a writable workspace must not contain.
     pub cage: Cage,
+    /// How long nothing happens in a thread before it is let go.
+    pub idle: Duration,
+    /// Bytes of items that are kept of a thread at the most.
+    pub item_cap: u64,
+    /// What happens to requests that nobody decides.
+    pub policy: Arc<dyn RequestPolicy>,
+    /// How long it is tried to store a request before it is declined.
+    pub store_patience: Duration,
     /// Raised with each change of the lists.
     pub list_version: ListVersion,
     /// What is counted.
     pub stats: Arc<SessionStats>,
 }
+
+/// How long it is tried to store a request: a disk that is full for a moment costs no answer, and
+/// the child does not wait for ever.
+pub const STORE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The manager's own state, which no agent may write.
 #[derive(Debug, Clone)]

@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use actix::Recipient;
+use bytes::Bytes;
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::{RequestId, ThreadId};
 use cm_core::request::{RequestFamily, RequestRecord};
 use cm_core::wire::{
-    CreateSession, DynamicTool, MessageAccepted, SendMessage, SessionCreated, SessionDetail,
-    SessionSummary,
+    CreateSession, DynamicTool, MessageAccepted, SendMessage, SessionCreated, SessionSummary,
 };
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::error::SessionError;
 use super::messages::{
-    AttachReader, Command, DecideRequest, DecisionInput, Deleted, ListSessions, ParkAll, Reply,
-    StartSession, SteerFailure, ToThread,
+    AttachReader, Command, DecideRequest, DecisionInput, Deleted, ListSessions, ParkAll,
+    ReadRequestParams, Reply, StartSession, SteerFailure, ToThread,
 };
 use super::registry::ThreadRegistry;
 use super::snapshot::GetSnapshots;
@@ -108,13 +108,25 @@ impl ThreadsHandle {
         self.registry.ask(AttachReader(reader), self.deadline).await
     }
 
-    /// A session with its transcript.
+    /// A session with its transcript: a [`SessionDetail`] as JSON. It may be long, so it is written
+    /// once, from what is stored.
     ///
     /// # Errors
     ///
     /// [`SessionError`].
-    pub async fn detail(&self, id: &ThreadId) -> Answer<SessionDetail> {
+    ///
+    /// [`SessionDetail`]: cm_core::wire::SessionDetail
+    pub async fn detail(&self, id: &ThreadId) -> Answer<Bytes> {
         self.command(id, Command::Detail).await
+    }
+
+    /// What the runtime says of one item, as it came; empty when the session has no such item.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn item(&self, id: &ThreadId, item_id: String) -> Answer<Bytes> {
+        self.command(id, |reply| Command::Item { item_id, reply }).await
     }
 
     /// Sends a message: it starts a turn, or joins the one that runs.
@@ -210,6 +222,19 @@ impl ThreadsHandle {
         all: bool,
     ) -> Answer<Vec<RequestRecord>> {
         self.command(id, |reply| Command::Requests { family, all, reply }).await
+    }
+
+    /// The params of a request, as the child sent them.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn request_params(&self, id: RequestId) -> Answer<Bytes> {
+        let (reply, waiting) = oneshot::channel();
+        self.registry
+            .tell(ReadRequestParams { id, reply })
+            .map_err(|error| error.failure("session registry"))?;
+        self.answer(waiting).await
     }
 
     /// Decides a request; answers its session.

@@ -1,15 +1,17 @@
 //! What the child says of a thread.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::prelude::*;
 use cm_core::event::{Audience, Durability, Event, FrameBatch, Method};
 use cm_core::ids::RequestId;
 use cm_core::request::{
     ExpiryReason, REQUEST_RECORD_VERSION, RequestFamily, RequestKind, RequestRecord, RequestState,
+    shown_params,
 };
 use cm_core::rpc::{RawJson, RpcError, RpcId, ThreadRef, code};
-use cm_core::thread::{TurnStatus, Writes};
+use cm_core::thread::{RawItem, TurnStatus, Writes};
 use cm_core::transcript;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -18,6 +20,7 @@ use super::actor::Thread;
 use super::calls::Pending;
 use super::frames;
 use super::messages::{Deliver, RuntimeChanged};
+use super::requests::Asking;
 use crate::app_server::{Batch, CallFailure, CallOutcome, Inbound, InboundKind};
 use crate::clock;
 
@@ -26,6 +29,7 @@ impl Handler<Deliver> for Thread {
 
     fn handle(&mut self, deliver: Deliver, ctx: &mut Self::Context) -> Self::Result {
         let Deliver { batch, items, done } = deliver;
+        self.handled += 1;
         let taken = self.take_from(batch, items, 0, ctx);
         AtomicResponse::new(Box::pin(taken.map(|(), _, _| {
             // A registry that is gone is told by nobody.
@@ -38,11 +42,13 @@ impl Handler<RuntimeChanged> for Thread {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, changed: RuntimeChanged, ctx: &mut Self::Context) -> Self::Result {
+        self.handled += 1;
         match changed {
             RuntimeChanged::Up(up) => self.runtime = Some(up),
             RuntimeChanged::Down(down) => {
                 self.runtime = None;
                 self.loaded = None;
+                self.recovery.mistrusted = false;
                 let pending: Vec<Pending> = self.pending.drain().map(|(_, call)| call).collect();
                 for call in pending {
                     self.answered(call, Err(CallFailure::Unavailable), ctx);
@@ -90,13 +96,19 @@ impl Thread {
             }
             InboundKind::Notification { method, params } => {
                 self.notification(batch, item, method, params.as_ref());
+                self.interrupt_mistrusted(ctx);
             }
             InboundKind::Request { id, method, params } => {
                 self.request(batch, item, id, method, params.as_ref());
             }
             InboundKind::Answer { token, outcome } => {
-                if let Some(pending) = self.pending.remove(token) {
-                    self.answered(pending, read_outcome(outcome), ctx);
+                match self.pending.remove(token) {
+                    // A history may be long, so it stays as it came.
+                    Some(Pending::History(comparison)) => {
+                        self.history_answered(*comparison, outcome.clone(), ctx);
+                    }
+                    Some(pending) => self.answered(pending, read_outcome(outcome), ctx),
+                    None => {}
                 }
             }
             InboundKind::Unreadable { .. } | InboundKind::Nothing => {}
@@ -112,28 +124,35 @@ impl Thread {
     ) {
         let turn_id = item.turn_id.as_deref();
         // A turn's first event is already its own.
+        let mut begun = None;
         if method.name() == "turn/started"
             && let Some(turn_id) = turn_id
         {
             let writes = self.state.turn_began(turn_id, clock::now_ms());
+            begun = (!writes.is_empty()).then_some(turn_id);
             self.note(writes);
         }
         self.refresh_pieces();
         let received_at = batch.received_at.as_str();
         if !is_followed(method.name()) {
             let active = self.state.active_turn().map(|turn| turn.id.as_str());
-            let (session, turn_id) = (&self.pieces, turn_id.or(active));
-            return self.frames.plain(&Event { session, turn_id, received_at, method, params });
+            let (session, shown_turn) = (&self.pieces, turn_id.or(active));
+            let event = Event { session, turn_id: shown_turn, received_at, method, params };
+            self.frames.plain(&event);
+        } else {
+            // What is followed may change the session's title or end its turn; both of its frames
+            // show what held before.
+            let session = self.pieces.clone();
+            let shown_turn = turn_id.map(str::to_owned).or_else(|| self.active_turn_id());
+            let turn = shown_turn.as_deref();
+            let event = Event { session: &session, turn_id: turn, received_at, method, params };
+            self.frames.first(&event);
+            self.apply(method.name(), turn_id, params, clock::now_ms());
+            self.frames.last(&event);
         }
-        // What is followed may change the session's title or end its turn; both of its frames show
-        // what held before.
-        let session = self.pieces.clone();
-        let shown_turn = turn_id.map(str::to_owned).or_else(|| self.active_turn_id());
-        let turn = shown_turn.as_deref();
-        let event = Event { session: &session, turn_id: turn, received_at, method, params };
-        self.frames.first(&event);
-        self.apply(method.name(), turn_id, params, clock::now_ms());
-        self.frames.last(&event);
+        if let Some(turn_id) = begun {
+            self.turn_seen(turn_id);
+        }
     }
 
     fn active_turn_id(&self) -> Option<String> {
@@ -160,6 +179,7 @@ impl Thread {
                 let status = TurnStatus::of_ended(word);
                 let ended = self.state.turn_ended(turn_id, status, error, now_ms);
                 self.note(ended.writes);
+                self.clear_problem(&["degraded"]);
                 let idle = self.state.active_turn().is_none();
                 self.expire_requests(ExpiryReason::TurnEnded, |request| {
                     match request.turn_id.as_deref() {
@@ -170,10 +190,12 @@ impl Thread {
                 });
             }
             "item/started" | "item/completed" => {
-                let body = body();
-                let Some(item) = body.get("item") else { return };
+                let Some(params) = params else { return };
+                let Some(item) = RawItem::of_params(params.get()) else { return };
+                // The line's own memory: a long item is not copied.
+                let body = params.part(item.json).bytes();
                 let completed = method == "item/completed";
-                let writes = self.state.item(turn_id, item, completed, now_ms);
+                let writes = self.state.item(turn_id, &item, body, completed, now_ms);
                 self.note(writes);
             }
             "thread/name/updated" => {
@@ -201,8 +223,10 @@ impl Thread {
                 let body = body();
                 let rpc_id = body.get("requestId").cloned();
                 let rpc_id = rpc_id.and_then(|id| serde_json::from_value::<RpcId>(id).ok());
+                let life = self.runtime.as_ref().map(|up| up.incarnation);
                 self.expire_requests(ExpiryReason::ResolvedByRuntime, |request| {
-                    Some(&request.rpc_id) == rpc_id.as_ref()
+                    life.is_none_or(|life| life == request.incarnation)
+                        && Some(&request.rpc_id) == rpc_id.as_ref()
                 });
             }
             _ => {}
@@ -218,7 +242,10 @@ impl Thread {
         method: &Method,
         params: Option<&RawJson>,
     ) {
-        let value: Value = params.map_or(Value::Null, RawJson::value);
+        if self.is_asked(batch.incarnation, rpc_id) {
+            return;
+        }
+        let (value, params_bytes) = shown_params(params.map(RawJson::get));
         let named_turn = item.turn_id.as_deref().map(str::to_owned);
         let turn_id = named_turn.clone().or_else(|| self.active_turn_id());
         self.refresh_pieces();
@@ -250,7 +277,7 @@ impl Thread {
             return;
         };
         let call_id = value.get("callId").and_then(Value::as_str).map(str::to_owned);
-        let record = RequestRecord {
+        let mut record = RequestRecord {
             version: REQUEST_RECORD_VERSION,
             id: RequestId::from_random(rand::random()),
             kind,
@@ -265,12 +292,16 @@ impl Thread {
             incarnation: batch.incarnation,
             rpc_id: rpc_id.clone(),
             params: value,
+            params_bytes,
             created_at: batch.received_at.clone(),
             created_ms: clock::now_ms(),
             ended_ms: None,
+            deadline_at: None,
+            deadline_ms: None,
             ordinal: self.state.next_row(),
             state: RequestState::Pending,
         };
+        self.set_deadline(&mut record);
         let (event, payload) = match kind.family() {
             RequestFamily::Approval => ("approval", json!(transcript::approval(&record))),
             RequestFamily::ToolInput => {
@@ -282,30 +313,8 @@ impl Thread {
         };
         let audience = Audience::Thread(self.id.clone());
         frames::push(&mut shown, event, &audience, None, Durability::DurableFirst, &payload);
-        self.note(Writes { thread: true, ..Writes::default() });
-        self.note_request(&record);
-        self.durable.get_or_insert_default().frames.append(&shown);
-        self.when_durable(Box::new(move |thread, ctx, stored| match stored {
-            Ok(()) => thread.start_request(record, ctx),
-            Err(error) => thread.request_not_stored(&record, &error.message),
-        }));
-    }
-
-    /// A request that nobody would find again is declined, and the stream says so.
-    fn request_not_stored(&mut self, record: &RequestRecord, why: &str) {
-        tracing::error!(thread = %self.id, method = record.method, why, "a request was declined");
-        self.shared.app_server.respond_later(
-            record.incarnation,
-            record.rpc_id.clone(),
-            Ok(record.kind.refusal_result()),
-        );
-        let payload = json!({
-            "code": "store_unavailable",
-            "message": format!("A request of the agent was declined because it could not be stored: {why}"),
-            "method": record.method,
-            "details": record.params,
-        });
-        self.event("request_declined", false, &payload);
+        let params = params.filter(|_| record.params_bytes.is_some()).map(RawJson::bytes);
+        self.ask(Asking { record, params, shown, since: Instant::now() });
     }
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use cm_core::ids::{RequestId, ThreadId};
+use bytes::Bytes;
+use cm_core::ids::{Incarnation, RequestId, ThreadId};
 use cm_core::request::{RequestFamily, RequestRecord};
 use cm_core::thread::ThreadRecord;
 use cm_core::wire::{
     ApprovalDecision, ApprovalScope, CreateSession, DynamicTool, MessageAccepted, SendMessage,
-    SessionCreated, SessionDetail, SessionSummary,
+    SessionCreated, SessionSummary,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -147,7 +148,8 @@ pub(super) enum Command {
         warnings: Vec<String>,
         reply: Reply<SessionCreated>,
     },
-    Detail(Reply<SessionDetail>),
+    /// The session with its transcript, as JSON.
+    Detail(Reply<Bytes>),
     Send {
         body: SendMessage,
         reply: Reply<MessageAccepted>,
@@ -183,8 +185,18 @@ pub(super) enum Command {
         by: String,
         reply: Reply<ThreadId>,
     },
+    /// What the runtime says of one item, as it came.
+    Item {
+        item_id: String,
+        reply: Reply<Bytes>,
+    },
     /// Interrupts what runs; answered when nothing does.
     Park(oneshot::Sender<()>),
+    /// Loads a thread that was cut and compares it with the runtime's history; told, or dropped,
+    /// when that is over.
+    Recover(oneshot::Sender<()>),
+    /// Its actor panicked: says so.
+    Degraded(String),
 }
 
 impl Command {
@@ -195,7 +207,7 @@ impl Command {
             Self::Created { reply, .. } | Self::Unarchive(reply) | Self::Resume { reply, .. } => {
                 reply.send(Err(error)).ok();
             }
-            Self::Detail(reply) => {
+            Self::Detail(reply) | Self::Item { reply, .. } => {
                 reply.send(Err(error)).ok();
             }
             Self::Send { reply, .. } => {
@@ -223,9 +235,25 @@ impl Command {
                 reply.send(Err(error)).ok();
             }
             // A thread that cannot be asked has nothing that could be waited for.
-            Self::Park(_) => {}
+            Self::Park(_) | Self::Recover(_) | Self::Degraded(_) => {}
         }
     }
+}
+
+/// Asks a thread that was not spoken to for a while whether it can be let go. Sent by the registry,
+/// which lets go if nothing was sent in between; answered with how many of the registry's messages
+/// the thread has handled, or `None` while it has something to do.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Idle>")]
+pub(super) struct AskIdle;
+
+/// A thread that has nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Idle {
+    /// Messages of the registry that it has handled.
+    pub(super) handled: u64,
+    /// The life of the child in which it is loaded.
+    pub(super) loaded: Option<Incarnation>,
 }
 
 /// Lines of the child that belong to a thread. Sent by the registry, which is told when the thread
@@ -252,6 +280,15 @@ pub(super) enum RuntimeChanged {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct RequestChanged(pub(crate) RequestRecord);
+
+/// Reads the params of a request that are too long for its record. Sent by routes; answered through
+/// `reply`.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct ReadRequestParams {
+    pub(super) id: RequestId,
+    pub(super) reply: Reply<Bytes>,
+}
 
 /// A thread was deleted. Sent by the thread to the registry after the store forgot it.
 #[derive(Debug, Message)]

@@ -8,27 +8,38 @@
 //!
 //! - `handle`: how routes reach sessions; `messages`: what is asked; `error`: why it did not happen.
 //! - `registry`: which threads live; `registry_create`: new sessions; `registry_events`: what the
-//!   child says, on its way to the threads; `registry_list`: the lists, and reading them at the start.
-//! - `actor`: a thread's state, and how its changes become durable and visible.
+//!   child says, on its way to the threads; `registry_list`: the lists, and reading them at the
+//!   start; `registry_recovery`: threads that were cut.
+//! - `passivation`: letting go of threads in which nothing happens.
+//! - `actor`: a thread's state, and how its changes become durable and visible; `notes`: what it
+//!   notes for the store.
 //! - `inbound`: what the child says of it; `frames`: the stream events that this becomes.
 //! - `commands`: messages and turns; `sessions`: creation, names, archive, deletion; `requests`:
 //!   approvals, questions and tool calls; `calls`: calls of the child that these wait for.
-//! - `snapshot`: how unfinished sessions stand, for subscribers that come back.
-//! - `view`: what clients see; `config`: defaults, and the cage around the manager's own state.
+//! - `recovery`: what a thread does that was cut; `snapshot`: how unfinished sessions stand, for
+//!   subscribers that come back.
+//! - `view`, `detail`: what clients see; `paths`: looking at files; `config`: defaults, and the cage
+//!   around the manager's own state.
 
 mod actor;
 mod calls;
 mod commands;
 mod config;
+mod detail;
 mod error;
 mod frames;
 mod handle;
 mod inbound;
 mod messages;
+mod notes;
+mod passivation;
+mod paths;
+mod recovery;
 mod registry;
 mod registry_create;
 mod registry_events;
 mod registry_list;
+mod registry_recovery;
 mod requests;
 mod sessions;
 mod snapshot;
@@ -36,7 +47,7 @@ mod snapshot;
 mod tests;
 mod view;
 
-pub use config::{Cage, CageError, ThreadConfig};
+pub use config::{Cage, CageError, STORE_PATIENCE, ThreadConfig};
 pub use error::SessionError;
 pub use handle::ThreadsHandle;
 pub use messages::{DecisionInput, Deleted, SteerFailure};

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use cm_core::event::FrameBatch;
@@ -13,16 +14,22 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::actor::{Shared, StoredChild, Thread};
+use super::calls::answer;
 use super::config::ThreadConfig;
 use super::error::SessionError;
-use super::messages::{Command, DecideRequest, Deleted, ParkAll, ThreadDeleted, ToThread};
+use super::messages::{
+    Command, DecideRequest, Deleted, ParkAll, ReadRequestParams, ThreadDeleted, ToThread,
+};
+use super::paths::Paths;
 use super::registry_create::PendingCreate;
+use super::registry_recovery::Recovering;
 use crate::app_server::{AppServerHandle, RuntimeUp};
 use crate::handle::Handle;
 use crate::index::SessionIndex;
 use crate::journal::JournalHandle;
 use crate::store::{
-    Scan, Store, StoreError, StoreHandle, StoredThread, keys, read_request, read_thread,
+    Store, StoreError, StoreHandle, StoredThread, keys, read_request, read_request_params,
+    read_thread,
 };
 use crate::supervisor::{ChildSpec, ExitGuard, Observe, Started, StateCell};
 
@@ -40,6 +47,34 @@ pub(super) struct Entry {
     pub(super) address: Addr<Thread>,
     /// Batches of the child that it has not finished.
     pub(super) unfinished: usize,
+    /// Messages that were sent to it and that it will have to have handled before it is let go.
+    pub(super) sent: u64,
+    /// When the last of them was.
+    pub(super) last_sent: Instant,
+}
+
+impl Entry {
+    /// Sends a message that is not to be lost.
+    ///
+    /// # Errors
+    ///
+    /// The message, when the thread has too much to do or is gone.
+    pub(super) fn send<M>(&mut self, message: M) -> Result<(), SendError<M>>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        Thread: Handler<M>,
+    {
+        self.address.try_send(message)?;
+        self.note_sent();
+        Ok(())
+    }
+
+    /// Notes that a message was sent, or waits for room and will be.
+    pub(super) fn note_sent(&mut self) {
+        self.sent += 1;
+        self.last_sent = Instant::now();
+    }
 }
 
 /// The registry of threads.
@@ -60,6 +95,12 @@ pub struct ThreadRegistry {
     pub(super) settled: HashSet<ThreadId>,
     /// Panics of threads since the start.
     pub(super) panics: u64,
+    /// Threads whose actor panicked, with how often and when last.
+    pub(super) degraded: HashMap<ThreadId, (u64, String)>,
+    /// The life of the child in which threads are loaded that were let go.
+    pub(super) loaded: HashMap<ThreadId, Incarnation>,
+    /// Threads that were cut and are to be loaded again.
+    pub(super) recovering: Recovering,
 }
 
 /// The spec of the registry. `state` is kept current with its supervision.
@@ -82,6 +123,7 @@ pub fn registry_spec(
         registry: handle.clone(),
         boot: uuid::Uuid::new_v4().to_string().into(),
         tokens: Arc::default(),
+        paths: Paths::default(),
     };
     ChildSpec {
         name: "threads",
@@ -100,6 +142,9 @@ pub fn registry_spec(
                 tombstones: HashMap::new(),
                 settled: HashSet::new(),
                 panics: 0,
+                degraded: HashMap::new(),
+                loaded: HashMap::new(),
+                recovering: Recovering::default(),
             };
             let address = ThreadRegistry::create(|ctx| {
                 ctx.set_mailbox_capacity(MAILBOX);
@@ -128,18 +173,17 @@ pub(super) fn load(
     boot: &str,
     incarnation: Option<Incarnation>,
 ) -> Result<Loaded, StoreError> {
-    let mark = store.get(&keys::open(id))?;
-    let mark: Value =
-        mark.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null);
-    let same_boot = mark.get("boot").and_then(Value::as_str) == Some(boot);
-    let same_child = mark.get("incarnation").and_then(Value::as_u64) == incarnation.map(|i| i.0);
+    let stored = read_thread(store, id)?;
+    let mark = stored.as_ref().and_then(|stored| stored.mark.as_ref());
+    let same_boot = mark.is_some_and(|mark| mark.boot == boot);
+    let same_child = mark.is_some_and(|mark| mark.incarnation == incarnation);
     let child = match (same_boot, same_child && incarnation.is_some()) {
         (true, true) => StoredChild::Alive,
         (true, false) => StoredChild::Gone,
         (false, _) => StoredChild::OfAnotherManager,
     };
     let deleted = store.get(&keys::tombstone(id))?.is_some();
-    Ok(Loaded { stored: read_thread(store, id)?, child, deleted })
+    Ok(Loaded { stored, child, deleted })
 }
 
 impl ThreadRegistry {
@@ -159,7 +203,9 @@ impl ThreadRegistry {
         child: StoredChild,
     ) -> Addr<Thread> {
         let id = stored.record.id.clone();
-        let thread = Thread::rebuild(self.shared.clone(), stored, self.runtime.clone(), child);
+        let loaded = self.loaded.remove(&id);
+        let (shared, runtime) = (self.shared.clone(), self.runtime.clone());
+        let thread = Thread::rebuild(shared, stored, runtime, child, loaded);
         self.enter(id, thread)
     }
 
@@ -172,7 +218,8 @@ impl ThreadRegistry {
 
     fn enter(&mut self, id: ThreadId, thread: Thread) -> Addr<Thread> {
         let address = thread.start();
-        let entry = Entry { address: address.clone(), unfinished: 0 };
+        let entry =
+            Entry { address: address.clone(), unfinished: 0, sent: 0, last_sent: Instant::now() };
         self.threads.insert(id, entry);
         address
     }
@@ -187,16 +234,16 @@ impl ThreadRegistry {
         None
     }
 
-    /// Hands a command to a living thread.
-    fn hand_on(address: &Addr<Thread>, command: Command) {
-        let Err(error) = address.try_send(command) else { return };
-        let (command, message) = match error {
-            SendError::Full(command) => {
-                (command, "The session has more to do than it can queue; try again shortly.")
-            }
-            SendError::Closed(command) => {
-                (command, "The session is being rebuilt; try again shortly.")
-            }
+    /// Hands a command to a thread that lives.
+    pub(super) fn hand_on(&mut self, id: &ThreadId, command: Command) {
+        let overloaded = "The session has more to do than it can queue; try again shortly.";
+        let rebuilt = "The session is being rebuilt; try again shortly.";
+        let (command, message) = match self.threads.get_mut(id).map(|entry| entry.send(command)) {
+            Some(Ok(())) => return,
+            Some(Err(SendError::Full(command))) => (command, overloaded),
+            Some(Err(SendError::Closed(command))) => (command, rebuilt),
+            // It was looked for just now.
+            None => return,
         };
         command.refuse(SessionError::failed(cm_core::error::ErrorCode::Overloaded, message));
     }
@@ -204,39 +251,6 @@ impl ThreadRegistry {
     /// Publishes frames that belong to no thread's actor.
     pub(super) fn publish(&self, frames: FrameBatch) {
         self.shared.journal.publish(frames);
-    }
-
-    /// Starts the threads in which something was unfinished when the manager ended, so that they
-    /// settle it.
-    fn settle_open(&mut self, ctx: &mut Context<Self>) {
-        let store = self.shared.store.clone();
-        let boot = Arc::clone(&self.shared.boot);
-        let incarnation = self.living_incarnation();
-        let work = async move {
-            store
-                .read(move |store| {
-                    let marks = store.scan(&Scan::prefix(keys::opens()))?;
-                    let ids = marks.into_iter().filter_map(|(key, _)| {
-                        let id = key.strip_prefix(keys::opens().as_slice())?;
-                        ThreadId::parse(std::str::from_utf8(id).ok()?).ok()
-                    });
-                    ids.map(|id| load(store, &id, &boot, incarnation))
-                        .collect::<Result<Vec<_>, _>>()
-                })
-                .await
-        };
-        ctx.wait(work.into_actor(self).map(|open, registry, _| match open {
-            Ok(open) => {
-                for loaded in open {
-                    if let Some(stored) = loaded.stored {
-                        tracing::info!(thread = %stored.record.id, "settling an unfinished session");
-                        registry.settled.insert(stored.record.id.clone());
-                        registry.start_stored(stored, loaded.child);
-                    }
-                }
-            }
-            Err(error) => tracing::error!(%error, "unfinished sessions cannot be read"),
-        }));
     }
 }
 
@@ -246,6 +260,7 @@ impl Actor for ThreadRegistry {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.read_lists(ctx);
         self.settle_open(ctx);
+        self.watch_idle(ctx);
         self.shared.app_server.announce();
     }
 }
@@ -259,8 +274,8 @@ impl Handler<ToThread> for ThreadRegistry {
             command.refuse(SessionError::Deleted(deleted.clone()));
             return Box::pin(actix::fut::ready(()));
         }
-        if let Some(address) = self.living(&thread_id) {
-            Self::hand_on(&address, command);
+        if self.living(&thread_id).is_some() {
+            self.hand_on(&thread_id, command);
             return Box::pin(actix::fut::ready(()));
         }
         let store = self.shared.store.clone();
@@ -271,8 +286,8 @@ impl Handler<ToThread> for ThreadRegistry {
             async move { store.read(move |store| load(store, &id, &boot, incarnation)).await };
         Box::pin(work.into_actor(self).map(move |loaded, registry, _| {
             // Another message may have started it in the meantime.
-            if let Some(address) = registry.living(&thread_id) {
-                return Self::hand_on(&address, command);
+            if registry.living(&thread_id).is_some() {
+                return registry.hand_on(&thread_id, command);
             }
             // It may also have been deleted.
             if let Some(deleted) = registry.tombstones.get(&thread_id) {
@@ -280,8 +295,8 @@ impl Handler<ToThread> for ThreadRegistry {
             }
             match loaded {
                 Ok(Loaded { stored: Some(stored), child, deleted: false }) => {
-                    let address = registry.start_stored(stored, child);
-                    Self::hand_on(&address, command);
+                    registry.start_stored(stored, child);
+                    registry.hand_on(&thread_id, command);
                 }
                 Ok(_) => {
                     // One that was made and could not be stored is shown no longer.
@@ -322,12 +337,28 @@ impl Handler<DecideRequest> for ThreadRegistry {
     }
 }
 
+impl Handler<ReadRequestParams> for ThreadRegistry {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, message: ReadRequestParams, _: &mut Self::Context) -> Self::Result {
+        let ReadRequestParams { id, reply } = message;
+        let store = self.shared.store.clone();
+        let wanted = id.clone();
+        Box::pin(async move {
+            let params = store.read(move |store| read_request_params(store, &wanted)).await;
+            let params = params.map_err(SessionError::from);
+            answer(reply, params.and_then(|params| params.ok_or(SessionError::NoRequest(id))));
+        })
+    }
+}
+
 impl Handler<ThreadDeleted> for ThreadRegistry {
     type Result = ();
 
     fn handle(&mut self, ThreadDeleted(deleted): ThreadDeleted, _: &mut Self::Context) {
         self.threads.remove(&deleted.session_id);
         self.settled.remove(&deleted.session_id);
+        self.degraded.remove(&deleted.session_id);
         if self.tombstones.len() >= MAX_TOMBSTONES
             && let Some(oldest) = self
                 .tombstones
@@ -346,8 +377,9 @@ impl Handler<ParkAll> for ThreadRegistry {
 
     fn handle(&mut self, _: ParkAll, _: &mut Self::Context) -> Self::Result {
         let mut parked = Vec::new();
-        for entry in self.threads.values() {
+        for entry in self.threads.values_mut() {
             let (told, waiting) = oneshot::channel();
+            entry.note_sent();
             let asked = entry.address.send(Command::Park(told));
             parked.push(async move {
                 // A thread that is gone has nothing running.
@@ -369,6 +401,16 @@ impl Handler<Observe> for ThreadRegistry {
         let alive = self.threads.len();
         let panics = self.panics;
         let creating = self.creating.len();
+        let stats = &self.shared.config.stats;
+        let requests = stats.requests_pending.get();
+        let passivated = stats.passivated.load(Ordering::Relaxed);
+        let recovering = self.recovering.observed();
+        let degraded: serde_json::Map<String, Value> = self
+            .degraded
+            .iter()
+            .take(SHOWN_THREADS)
+            .map(|(id, (panics, at))| (id.to_string(), json!({ "panics": panics, "at": at })))
+            .collect();
         let looks: Vec<_> = self
             .threads
             .iter()
@@ -382,7 +424,11 @@ impl Handler<Observe> for ThreadRegistry {
         Box::pin(async move {
             let threads: serde_json::Map<String, Value> =
                 futures_util::future::join_all(looks).await.into_iter().collect();
-            json!({ "alive": alive, "panics": panics, "creating": creating, "threads": threads })
+            json!({
+                "alive": alive, "panics": panics, "creating": creating, "requests": requests,
+                "passivated": passivated, "recovering": recovering, "degraded": degraded,
+                "threads": threads,
+            })
         })
     }
 }

@@ -1,12 +1,13 @@
 //! New sessions.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use actix::prelude::*;
 use cm_core::controls::Controls;
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::ThreadId;
-use cm_core::thread::{THREAD_RECORD_VERSION, ThreadRecord};
+use cm_core::thread::{Kept, THREAD_RECORD_VERSION, ThreadRecord};
 use cm_core::wire::{CreateSession, SessionCreated};
 use serde_json::{Value, json};
 
@@ -30,12 +31,33 @@ pub(super) struct PendingCreate {
 }
 
 impl Handler<StartSession> for ThreadRegistry {
-    type Result = ();
+    type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, StartSession { body, reply }: StartSession, _: &mut Self::Context) {
-        if let Err((reply, error)) = self.create(body, reply) {
-            answer(reply, Err(error));
-        }
+    fn handle(
+        &mut self,
+        StartSession { body, reply }: StartSession,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let config = Arc::clone(&self.shared.config);
+        let controls = config.defaults.patched(&body.patch());
+        // A relative folder means the one that the child would take it for.
+        let cwd = config.default_cwd.join(body.cwd.as_deref().unwrap_or_default());
+        let (folder, sandbox) = (cwd.clone(), controls.filesystem_sandbox);
+        let look = self.shared.paths.look(move || {
+            config
+                .cage
+                .check(&folder, sandbox)
+                .map_err(|error| Failure::new(ErrorCode::UnsafeWorkspace, error.to_string()))?;
+            check_cwd(&folder)
+        });
+        Box::pin(look.into_actor(self).map(move |checked, registry, _| {
+            if let Err(failure) = checked.and_then(|checked| checked) {
+                return answer(reply, Err(failure.into()));
+            }
+            if let Err((reply, error)) = registry.create(body, controls, &cwd, reply) {
+                answer(reply, Err(error));
+            }
+        }))
     }
 }
 
@@ -43,19 +65,10 @@ impl ThreadRegistry {
     fn create(
         &mut self,
         body: CreateSession,
+        controls: Controls,
+        cwd: &Path,
         reply: Reply<SessionCreated>,
     ) -> Result<(), (Reply<SessionCreated>, SessionError)> {
-        let config = &self.shared.config;
-        let controls = config.defaults.patched(&body.patch());
-        // A relative folder means the one that the child would take it for.
-        let cwd = config.default_cwd.join(body.cwd.as_deref().unwrap_or_default());
-        if let Err(error) = config.cage.check(&cwd, controls.filesystem_sandbox) {
-            let failure = Failure::new(ErrorCode::UnsafeWorkspace, error.to_string());
-            return Err((reply, failure.into()));
-        }
-        if let Err(failure) = check_cwd(&cwd) {
-            return Err((reply, failure.into()));
-        }
         let Some(up) = &self.runtime else {
             return Err((reply, CallFailure::Unavailable.failure("thread/start").into()));
         };
@@ -138,23 +151,17 @@ impl ThreadRegistry {
             thread: Value::Null,
             next_turn: 0,
             next_row: 0,
+            kept: Kept::default(),
+            problem: None,
         };
         if let Some(thread) = result.get("thread") {
             record.adopt(thread);
         }
-        let address = match self.living(&id) {
-            Some(address) => address,
-            None => self.start_fresh(record.clone()),
-        };
-        let record = Box::new(record);
-        let command = Command::Created { record, result, warnings, reply };
-        if let Err(error) = address.try_send(command) {
-            let (SendError::Full(command) | SendError::Closed(command)) = error;
-            command.refuse(SessionError::failed(
-                ErrorCode::Internal,
-                "The session's actor ended while it was created.",
-            ));
+        if self.living(&id).is_none() {
+            self.start_fresh(record.clone());
         }
+        let record = Box::new(record);
+        self.hand_on(&id, Command::Created { record, result, warnings, reply });
     }
 
     /// Every session that was being created fails: the child is gone.
@@ -183,6 +190,8 @@ impl ThreadRegistry {
             thread: json!({ "id": id }),
             next_turn: 0,
             next_row: 0,
+            kept: Kept::default(),
+            problem: None,
         }
     }
 }

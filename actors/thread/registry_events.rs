@@ -15,12 +15,17 @@ use tokio::sync::oneshot;
 use super::actor::Thread;
 use super::frames;
 use super::inbound::unknown_request;
-use super::messages::{Deliver, RuntimeChanged};
+use super::messages::{Command, Deliver, RuntimeChanged, ToThread};
 use super::registry::{ThreadRegistry, load};
 use crate::app_server::{Batch, Inbound, InboundKind, RuntimeEvent};
+use crate::clock;
 
 /// Batches that one thread may have unfinished before the pipe is held back for it.
 const WINDOW: usize = 32;
+
+/// Threads whose panics are remembered. Overflow rule: the one that panicked longest ago is
+/// forgotten.
+const MAX_DEGRADED: usize = 1_000;
 
 /// Whether a share is handed out for the first time, or again after a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +47,15 @@ impl Handler<RuntimeEvent> for ThreadRegistry {
                 let payload =
                     json!({ "state": "ready", "incarnation": incarnation, "version": version });
                 self.announce_runtime(&payload);
-                self.tell_all(&RuntimeChanged::Up(up))
+                Box::pin(self.tell_all(&RuntimeChanged::Up(up)).map(move |(), registry, ctx| {
+                    registry.recover_all(incarnation, ctx);
+                }))
             }
             RuntimeEvent::Down(down) if down.incarnation >= self.newest => {
                 self.newest = down.incarnation;
                 self.runtime = None;
+                self.loaded.clear();
+                self.recovering.stop();
                 self.fail_creating();
                 let incarnation = down.incarnation;
                 let payload =
@@ -78,8 +87,11 @@ impl ThreadRegistry {
 
     /// Tells every living thread, and waits until each has settled it.
     fn tell_all(&mut self, changed: &RuntimeChanged) -> ResponseActFuture<Self, ()> {
-        let told: Vec<_> =
-            self.threads.values().map(|entry| entry.address.send(changed.clone())).collect();
+        let mut told = Vec::with_capacity(self.threads.len());
+        for entry in self.threads.values_mut() {
+            entry.note_sent();
+            told.push(entry.address.send(changed.clone()));
+        }
         let work = async move {
             // A thread that panics over it is rebuilt from the store, where it settles.
             join_all(told).await;
@@ -193,9 +205,12 @@ impl ThreadRegistry {
             let deliver = Deliver { batch: Arc::clone(batch), items: Arc::clone(&items), done };
             // Sent now, so that batches reach a thread in the order of the child's output. A full
             // mailbox is waited for, and with it the pipe.
-            let waiting = match entry.address.try_send(deliver) {
+            let waiting = match entry.send(deliver) {
                 Ok(()) | Err(SendError::Closed(_)) => None,
-                Err(SendError::Full(deliver)) => Some(entry.address.send(deliver)),
+                Err(SendError::Full(deliver)) => {
+                    entry.note_sent();
+                    Some(entry.address.send(deliver))
+                }
             };
             let must_wait = behind || waiting.is_some();
             let address = entry.address.clone();
@@ -258,10 +273,31 @@ impl ThreadRegistry {
         let (ends, rest): (Vec<usize>, Vec<usize>) =
             items.iter().copied().partition(|index| attempt == Attempt::First && ends_turn(index));
         self.publish_raw(batch, &rest);
-        if !ends.is_empty() {
-            let again = self.admit(Arc::clone(batch), vec![(id.clone(), ends)], Attempt::Second);
-            ctx.spawn(again);
+        let message = self.degrade(id);
+        // The thread that is rebuilt says what happened to it, behind the end of its turn.
+        let again = match ends.is_empty() {
+            true => Box::pin(actix::fut::ready(())) as ResponseActFuture<Self, ()>,
+            false => self.admit(Arc::clone(batch), vec![(id.clone(), ends)], Attempt::Second),
+        };
+        let command = ToThread { thread_id: id.clone(), command: Command::Degraded(message) };
+        ctx.spawn(again.map(move |(), _, ctx: &mut Context<Self>| ctx.notify(command)));
+    }
+
+    /// Notes that a thread's actor panicked; answers what is to be said of it.
+    fn degrade(&mut self, id: &ThreadId) -> String {
+        let at = clock::now_iso();
+        if self.degraded.len() >= MAX_DEGRADED && !self.degraded.contains_key(id) {
+            let oldest = self.degraded.iter().min_by(|(_, (_, a)), (_, (_, b))| a.cmp(b));
+            if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
+                self.degraded.remove(&oldest);
+            }
         }
+        let degraded = self.degraded.entry(id.clone()).or_default();
+        degraded.0 += 1;
+        degraded.1.clone_from(&at);
+        "The session's actor failed over words of the runtime and was rebuilt from what is stored. \
+         What it was told then is in the stream, but may be missing from the transcript."
+            .to_owned()
     }
 
     /// Items of a deleted session.

@@ -3,21 +3,22 @@
 use std::path::PathBuf;
 
 use actix::prelude::*;
+use bytes::Bytes;
 use cm_core::controls::Controls;
-use cm_core::error::ErrorCode;
+use cm_core::error::{ErrorCode, Failure};
 use cm_core::request::ExpiryReason;
 use cm_core::thread::{ThreadRecord, Writes};
-use cm_core::wire::{DynamicTool, SessionCreated, SessionDetail, SessionSummary, UNTITLED};
+use cm_core::wire::{DynamicTool, SessionCreated, SessionSummary, UNTITLED};
 use serde_json::{Value, json};
 
 use super::actor::Thread;
 use super::calls::{AfterResume, Pending, answer};
+use super::detail;
 use super::error::SessionError;
 use super::messages::{Deleted, Reply, ThreadDeleted};
-use super::view;
 use crate::app_server::CallFailure;
 use crate::clock;
-use crate::store::{read_transcript, remove_thread};
+use crate::store::{StoreError, read_item, remove_thread};
 
 /// Text of a deleted session's answer.
 const DELETED_MESSAGE: &str = "This chat was permanently deleted and is no longer available.";
@@ -82,20 +83,39 @@ impl Thread {
         }));
     }
 
-    pub(super) fn detail(&mut self, reply: Reply<SessionDetail>, ctx: &mut Context<Self>) {
-        let record = self.state.record.clone();
-        let activity = self.current_activity();
-        let store = self.shared.store.clone();
-        let id = self.id.clone();
+    pub(super) fn detail(&mut self, reply: Reply<Bytes>, ctx: &mut Context<Self>) {
         // Reads come behind every write that is queued, so the transcript is current.
         let pending = self.flush();
         ctx.spawn(pending);
-        let work = async move {
-            let transcript = store.read(move |store| read_transcript(store, &id)).await;
-            let detail = transcript.map(|transcript| view::detail(&record, activity, &transcript));
-            answer(reply, detail.map_err(SessionError::from));
+        let head = detail::Head {
+            session: self.summary(),
+            thread: self.state.record.thread.clone(),
+            kept: self.state.record.kept.clone(),
         };
-        ctx.spawn(work.into_actor(self));
+        let store = self.shared.store.clone();
+        let id = self.id.clone();
+        let work = async move { store.read(move |store| detail::encode(store, &id, &head)).await };
+        self.spawn_busy(work, ctx, |_, encoded, _| {
+            answer(reply, encoded.map_err(SessionError::from));
+        });
+    }
+
+    /// What the runtime says of one item.
+    pub(super) fn read_item(
+        &mut self,
+        item_id: String,
+        reply: Reply<Bytes>,
+        ctx: &mut Context<Self>,
+    ) {
+        let pending = self.flush();
+        ctx.spawn(pending);
+        let store = self.shared.store.clone();
+        let id = self.id.clone();
+        let work = async move { store.read(move |store| read_item(store, &id, &item_id)).await };
+        self.spawn_busy(work, ctx, |_, item, _| {
+            let item = item.map(|item| Bytes::from(item.unwrap_or_default()));
+            answer(reply, item.map_err(SessionError::from));
+        });
     }
 
     /// Loads the thread in the child with explicit controls, and checks the echo: some versions
@@ -133,9 +153,10 @@ impl Thread {
             // A loaded thread without a first turn cannot be resumed, and need not be.
             Err(error) if error.is_unknown_thread() && !loads && then.is_send() => Value::Null,
             Err(error) if error.is_unknown_thread() && !self.state.record.materialized => {
-                return then.refuse(SessionError::NotMaterialized(self.id.clone()));
+                then.refuse(SessionError::NotMaterialized(self.id.clone()));
+                return self.finish_recovery(ctx);
             }
-            Err(error) => return then.refuse(Self::describe(&error, "thread/resume").into()),
+            Err(error) => return self.resume_failed(error, then, ctx),
         };
         let version = self.runtime.as_ref().and_then(|up| up.profile.version);
         // A thread that was loaded already keeps its settings until a turn names others.
@@ -143,12 +164,23 @@ impl Thread {
             let message = format!(
                 "The Codex runtime did not resume the session with its controls: {difference}."
             );
-            return then.refuse(SessionError::failed(ErrorCode::CodexError, message));
+            self.recovery.mistrusted = true;
+            self.recovery.wanted = false;
+            self.set_problem("controls_not_taken", message.clone());
+            then.refuse(SessionError::failed(ErrorCode::CodexError, message));
+            return self.finish_recovery(ctx);
         }
+        self.recovery.mistrusted = false;
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         if let Some(thread) = result.get("thread") {
             self.state.record.adopt(thread);
             self.note(Writes { thread: true, ..Writes::default() });
+        }
+        if loads {
+            self.clear_problem(&["thread_in_use", "resume_failed", "controls_not_taken"]);
+            if let Some(loaded) = self.loaded.filter(|_| self.recovery.wanted) {
+                self.compare(loaded, ctx);
+            }
         }
         match then {
             AfterResume::Send { body, warnings, reply } => {
@@ -161,7 +193,37 @@ impl Thread {
                     SessionCreated { status: None, session, thread, warnings: Vec::new() };
                 answer(reply, Ok(created));
             }
+            AfterResume::Compare => {}
         }
+    }
+
+    /// The failure of a session that another process holds says which process that is. Others are
+    /// passed on.
+    pub(super) fn explain(
+        &mut self,
+        failure: Failure,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, Failure, &mut Context<Self>) + 'static,
+    ) {
+        if failure.code != ErrorCode::ThreadInUse {
+            return then(self, failure, ctx);
+        }
+        let path = self.state.record.thread.get("path").and_then(Value::as_str).map(PathBuf::from);
+        let own = self.shared.app_server.status().pid;
+        let look = self.shared.paths.look(move || {
+            let holders = path.map(|path| cm_process::holders_of(&path)).unwrap_or_default();
+            holders.into_iter().filter(|holder| Some(holder.pid) != own).collect::<Vec<_>>()
+        });
+        self.spawn_busy(look, ctx, move |thread, holders, ctx| {
+            let holders: Vec<String> =
+                holders.unwrap_or_default().iter().map(ToString::to_string).collect();
+            let who = match holders.as_slice() {
+                [] => "Another Codex process".to_owned(),
+                known => known.join(" and "),
+            };
+            let message = format!("{who} holds this session; close it there first. ({failure})");
+            then(thread, Failure::new(failure.code, message), ctx);
+        });
     }
 
     pub(super) fn resume_asked(
@@ -256,11 +318,15 @@ impl Thread {
         &mut self,
         outcome: Result<Value, CallFailure>,
         reply: Reply<SessionCreated>,
+        ctx: &mut Context<Self>,
     ) {
         let result = match outcome {
             Ok(result) => result,
             Err(error) => {
-                return answer(reply, Err(Self::describe(&error, "thread/unarchive").into()));
+                let failure = error.failure("thread/unarchive");
+                return self.explain(failure, ctx, |_, failure, _| {
+                    answer(reply, Err(failure.into()));
+                });
             }
         };
         let news = self.state.record.archived;
@@ -287,11 +353,19 @@ impl Thread {
         // Versions without a delete keep the thread in their archive; the manager forgets it.
         let method =
             if self.child_has("thread/delete") { "thread/delete" } else { "thread/archive" };
-        // An archived file only moves; the stat is of the manager's own data directory.
+        // An archived file only moves.
         let path = self.state.record.thread.get("path").and_then(Value::as_str).map(PathBuf::from);
-        let file = path.filter(|path| method == "thread/delete" && path.is_file());
-        let params = json!({ "threadId": self.id });
-        self.call(method, params, Pending::Delete { file, reply }, ctx);
+        let path = path.filter(|_| method == "thread/delete");
+        let look = self.shared.paths.look(move || path.filter(|path| path.is_file()));
+        self.spawn_busy(look, ctx, move |thread, file, ctx| {
+            if let Some(deleted) = &thread.deleted {
+                return answer(reply, Err(SessionError::Deleted(deleted.clone())));
+            }
+            // A file that cannot be looked at is not counted.
+            let file = file.ok().flatten();
+            let params = json!({ "threadId": thread.id });
+            thread.call(method, params, Pending::Delete { file, reply }, ctx);
+        });
     }
 
     pub(super) fn deleted(
@@ -304,23 +378,28 @@ impl Thread {
         if let Err(error) = outcome
             && !error.is_unknown_thread()
         {
-            return answer(reply, Err(Self::describe(&error, "thread/delete").into()));
+            return self.explain(error.failure("thread/delete"), ctx, |_, failure, _| {
+                answer(reply, Err(failure.into()));
+            });
         }
         self.let_go_of_requests();
         let title = Some(self.state.record.shown_title().to_owned());
         let mut body = Deleted::now(self.id.clone(), title);
-        body.deleted_files = u32::from(file.is_some_and(|file| !file.exists()));
         let store = self.shared.store.clone();
         let id = self.id.clone();
         let pending = self.flush();
+        let gone = self.shared.paths.look(move || file.is_some_and(|file| !file.exists()));
         let work = async move {
-            let batch = store.read(move |store| remove_thread(store, &id)).await?;
-            store.commit(batch).await
+            for batch in store.read(move |store| remove_thread(store, &id)).await? {
+                store.commit(batch).await?;
+            }
+            Ok::<_, StoreError>(u32::from(gone.await.unwrap_or(false)))
         };
         let work = pending.then(|(), thread, _| work.into_actor(thread));
         ctx.wait(work.map(move |result, thread: &mut Self, _| match result {
-            Ok(()) => {
+            Ok(files) => {
                 thread.shared.index.remove(&thread.id);
+                body.deleted_files = files;
                 thread.event("session_deleted", true, &body);
                 thread.shared.journal.publish(std::mem::take(&mut thread.frames));
                 thread.deleted = Some(body.clone());
@@ -346,6 +425,7 @@ impl Thread {
     /// stored any more.
     fn let_go_of_requests(&mut self) {
         let now = clock::now_ms();
+        self.asked.clear();
         for (_, live) in std::mem::take(&mut self.requests) {
             let mut record = live.record;
             record.expire(ExpiryReason::SessionDeleted, now, &clock::iso(now));

@@ -55,8 +55,26 @@ impl Handler<GetSnapshots> for ThreadRegistry {
                 async move { look.await.ok().flatten().map(|snapshot| (id, snapshot)) }
             })
             .collect();
-        Box::pin(async move { join_all(looks).await.into_iter().flatten().collect() })
+        // One that was settled and let go since has nothing unfinished: its row says the rest.
+        let let_go = self.settled.iter().filter(|id| wanted(id) && !self.threads.contains_key(*id));
+        let settled: Vec<(ThreadId, Value)> = let_go
+            .filter_map(|id| {
+                let row = self.shared.index.get(id)?;
+                let session: Value = serde_json::from_slice(&row.json).ok()?;
+                Some((id.clone(), nothing_unfinished(session)))
+            })
+            .collect();
+        Box::pin(async move {
+            let mut snapshots: Vec<_> = join_all(looks).await.into_iter().flatten().collect();
+            snapshots.extend(settled);
+            snapshots
+        })
     }
+}
+
+/// The snapshot of a session in which nothing runs or waits.
+fn nothing_unfinished(session: Value) -> Value {
+    json!({ "session": session, "turn": null, "approvals": [], "toolInputs": [], "toolCalls": [] })
 }
 
 impl Handler<GetSnapshot> for Thread {

@@ -1,12 +1,9 @@
 //! What clients see of a thread.
 
 use cm_core::ids::ThreadId;
-use cm_core::thread::{ItemState, ThreadRecord, TurnRecord};
-use cm_core::transcript::{item_row, request_row, turn_row};
-use cm_core::wire::{SessionDetail, SessionSummary, TranscriptEntry};
+use cm_core::thread::{ThreadRecord, TurnRecord};
+use cm_core::wire::SessionSummary;
 use serde_json::{Value, json};
-
-use crate::store::Transcript;
 
 /// What lists show of a session that does nothing.
 pub(super) const IDLE: &str = "idle";
@@ -30,70 +27,8 @@ pub(super) fn summary(record: &ThreadRecord, activity: &str) -> SessionSummary {
         preview: record.preview().map(str::to_owned),
         archived: record.archived,
         runtime_thread_id: None,
+        problem: record.problem.clone(),
     }
-}
-
-/// The session with everything that was said and done.
-pub(super) fn detail(
-    record: &ThreadRecord,
-    activity: &str,
-    transcript: &Transcript,
-) -> SessionDetail {
-    SessionDetail {
-        session: summary(record, activity),
-        thread: thread(record, transcript),
-        transcript: rows(transcript),
-    }
-}
-
-/// The runtime's thread object with the turns that the manager stored.
-fn thread(record: &ThreadRecord, transcript: &Transcript) -> Value {
-    let turns: Vec<Value> = transcript
-        .turns
-        .iter()
-        .map(|turn| {
-            let items: Vec<&Value> = transcript
-                .items
-                .iter()
-                .filter(|item| item.turn_id == turn.id && item.state == ItemState::Completed)
-                .map(|item| &item.item)
-                .collect();
-            json!({
-                "id": turn.id,
-                "items": items,
-                "status": turn.status.as_str(),
-                "error": turn.error,
-                "startedAt": turn.started_ms.div_euclid(1000),
-                "completedAt": turn.ended_ms.map(|ms| ms.div_euclid(1000)),
-            })
-        })
-        .collect();
-    let mut thread = record.thread.clone();
-    if let Value::Object(object) = &mut thread {
-        object.insert("turns".to_owned(), Value::Array(turns));
-    }
-    thread
-}
-
-/// Rows in the order of their ordinals; the row that shows why a turn failed stands behind the
-/// turn's last row.
-fn rows(transcript: &Transcript) -> Vec<TranscriptEntry> {
-    let turn_of = |id: &str| transcript.turns.iter().find(|turn| turn.id == id);
-    let items =
-        transcript.items.iter().map(|item| (item.ordinal, item_row(item, turn_of(&item.turn_id))));
-    let requests =
-        transcript.requests.iter().map(|request| (request.ordinal, request_row(request)));
-    let mut rows: Vec<(u64, TranscriptEntry)> = items.chain(requests).collect();
-    rows.sort_by_key(|(ordinal, _)| *ordinal);
-    let mut rows: Vec<TranscriptEntry> = rows.into_iter().map(|(_, row)| row).collect();
-    for row in transcript.turns.iter().filter_map(turn_row) {
-        let behind = rows.iter().rposition(|other| other.turn_id == row.turn_id);
-        match behind {
-            Some(position) => rows.insert(position + 1, row),
-            None => rows.push(row),
-        }
-    }
-    rows
 }
 
 /// Params of the `turn/completed` that the manager writes when the child cannot: its process is

@@ -6,7 +6,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cm_actors::request::FixedPolicy;
 use cm_core::controls::{ApprovalPolicy, Controls, NetworkAccess, SandboxMode};
+use cm_core::request::AtDeadline;
 use cm_core::restart::Policy;
 
 use super::load::Values;
@@ -61,7 +63,10 @@ pub(super) fn build(values: &Values, surroundings: Surroundings) -> (Settings, V
             ring: size(values, &CODEX_MANAGER_RING_BYTES),
             log: values.number(&CODEX_MANAGER_LOG_BYTES),
             max_body: size(values, &CODEX_MANAGER_MAX_BODY_BYTES),
+            thread_items: size(values, &CODEX_MANAGER_THREAD_ITEMS_BYTES),
+            thread_idle: millis(values, &CODEX_MANAGER_THREAD_IDLE_MS),
         },
+        requests: requests(values, &mut problems),
         log: log(values),
         runtime: runtime(values, surroundings, &data_dir),
         data_dir,
@@ -137,6 +142,30 @@ fn supervision(values: &Values, problems: &mut Vec<Problem>) -> Policy {
         problems.push(Problem::new(origin, message));
     }
     policy
+}
+
+/// A deadline without anything that happens then, or the other way round, is a mistake.
+fn requests(values: &Values, problems: &mut Vec<Problem>) -> FixedPolicy {
+    let patience = millis(values, &CODEX_MANAGER_REQUEST_DEADLINE_MS);
+    let patience = (!patience.is_zero()).then_some(patience);
+    let at_deadline = match values.text(&CODEX_MANAGER_REQUEST_POLICY) {
+        Some("decline") => AtDeadline::Decline,
+        Some("cancel") => AtDeadline::Cancel,
+        _ => AtDeadline::Wait,
+    };
+    if patience.is_some() && at_deadline == AtDeadline::Wait {
+        let origin = values.origin(&CODEX_MANAGER_REQUEST_DEADLINE_MS);
+        let message = "CODEX_MANAGER_REQUEST_DEADLINE_MS is set; say with \
+                       CODEX_MANAGER_REQUEST_POLICY (decline or cancel) what happens then";
+        problems.push(Problem::new(origin, message));
+    }
+    if patience.is_none() && at_deadline != AtDeadline::Wait {
+        let origin = values.origin(&CODEX_MANAGER_REQUEST_POLICY);
+        let message = "CODEX_MANAGER_REQUEST_POLICY is set; say with \
+                       CODEX_MANAGER_REQUEST_DEADLINE_MS after how long";
+        problems.push(Problem::new(origin, message));
+    }
+    FixedPolicy { patience, at_deadline }
 }
 
 fn defaults(values: &Values) -> DefaultsSettings {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cm_actors::request::FixedPolicy;
 use cm_core::controls::Controls;
 use cm_core::restart::Policy;
 
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) store: StoreSettings,
     /// Bounds on memory.
     pub(crate) limits: LimitSettings,
+    /// What happens to requests of the agent that nobody decides.
+    pub(crate) requests: FixedPolicy,
     /// Logging.
     pub(crate) log: LogSettings,
 }
@@ -122,6 +125,10 @@ pub(crate) struct LimitSettings {
     pub(crate) log: u64,
     /// Largest request body.
     pub(crate) max_body: usize,
+    /// Items that are kept of one session.
+    pub(crate) thread_items: usize,
+    /// How long nothing happens in a session before its memory is given back.
+    pub(crate) thread_idle: Duration,
 }
 
 /// Logging.

@@ -94,4 +94,17 @@ variables! {
     CODEX_MANAGER_MAX_BODY_BYTES "limits.max_body_bytes" Kind::Bytes { min: 1024, max: 1024 * MIB },
         Some("1MiB"),
         "largest request body";
+    CODEX_MANAGER_THREAD_ITEMS_BYTES "limits.thread_items_bytes"
+        Kind::Bytes { min: MIB, max: 1_048_576 * MIB }, Some("256MiB"),
+        "items that are kept of one session; the oldest go first";
+    CODEX_MANAGER_THREAD_IDLE_MS "limits.thread_idle_ms" Kind::Millis { min: 20, max: DAY_MS },
+        Some("60000"),
+        "how long nothing happens in a session before its memory is given back";
+
+    CODEX_MANAGER_REQUEST_DEADLINE_MS "requests.deadline_ms"
+        Kind::Millis { min: 0, max: 365 * DAY_MS }, Some("0"),
+        "how long a request of the agent waits for a decision; 0 waits for ever";
+    CODEX_MANAGER_REQUEST_POLICY "requests.policy" Kind::OneOf(&["wait", "decline", "cancel"]),
+        Some("wait"),
+        "what happens to a request whose time is over; cancel also stops its turn";
 }

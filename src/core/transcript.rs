@@ -8,11 +8,11 @@ use crate::wire::{
     Approval, Question, QuestionOption, Role, RowStatus, ToolCall, ToolInput, TranscriptEntry,
 };
 
-/// The row of an item. `turn` gives the times and the fate of items that were never completed.
-pub fn item_row(record: &ItemRecord, turn: Option<&TurnRecord>) -> TranscriptEntry {
-    let item = &record.item;
+/// The row of an item, as the runtime wrote it. `turn` gives the times and the fate of items that
+/// were never completed.
+pub fn item_row(record: &ItemRecord, item: &Value, turn: Option<&TurnRecord>) -> TranscriptEntry {
     let text = |name: &str| item.get(name).and_then(Value::as_str);
-    let kind = text("type").unwrap_or("unknown").to_owned();
+    let kind = record.kind.clone();
     let status = text("status").unwrap_or("unknown");
     let (role, content) = match kind.as_str() {
         "userMessage" => (Role::User, user_text(item)),
@@ -43,8 +43,11 @@ pub fn item_row(record: &ItemRecord, turn: Option<&TurnRecord>) -> TranscriptEnt
     let row_status = match record.state {
         ItemState::Completed if matches!(status, "failed" | "errored") => RowStatus::Error,
         ItemState::Completed => RowStatus::Complete,
-        ItemState::Open => RowStatus::Streaming,
-        ItemState::Discarded => match turn.map(|turn| turn.status) {
+        ItemState::Open if turn.is_none_or(|turn| turn.status == TurnStatus::InProgress) => {
+            RowStatus::Streaming
+        }
+        // An open item of a turn that is over was forgotten among many: it is discarded too.
+        ItemState::Open | ItemState::Discarded => match turn.map(|turn| turn.status) {
             Some(TurnStatus::Failed) => RowStatus::Error,
             Some(TurnStatus::Completed) => RowStatus::Complete,
             _ => RowStatus::Canceled,
@@ -58,8 +61,27 @@ pub fn item_row(record: &ItemRecord, turn: Option<&TurnRecord>) -> TranscriptEnt
         content,
         details,
         started_at: record.started_ms.or_else(|| turn.map(|turn| turn.started_ms)),
-        completed_at: record.ended_ms,
+        completed_at: record.ended_ms.or_else(|| turn.and_then(|turn| turn.ended_ms)),
         status: row_status,
+    }
+}
+
+/// The row that stands where older rows were dropped, because the session's items were more than
+/// is kept.
+pub fn trimmed_row(dropped: u64) -> TranscriptEntry {
+    TranscriptEntry {
+        message_id: "history-trimmed".to_owned(),
+        turn_id: "history".to_owned(),
+        role: Role::System,
+        kind: "history.trimmed".to_owned(),
+        content: format!(
+            "Older rows of this session were dropped: its first {dropped} rows are gone. \
+             CODEX_MANAGER_THREAD_ITEMS_BYTES says how much is kept of a session."
+        ),
+        details: None,
+        started_at: None,
+        completed_at: None,
+        status: RowStatus::Complete,
     }
 }
 
@@ -233,6 +255,7 @@ pub fn approval(record: &RequestRecord) -> Approval {
         details: record.params.clone(),
         created_at: record.created_at.clone(),
         status: record.status().to_owned(),
+        deadline_at: record.deadline_at.clone(),
     }
 }
 
@@ -277,6 +300,7 @@ pub fn tool_input(record: &RequestRecord) -> ToolInput {
         details: record.params.clone(),
         created_at: record.created_at.clone(),
         status: record.status().to_owned(),
+        deadline_at: record.deadline_at.clone(),
     }
 }
 
@@ -296,6 +320,7 @@ pub fn tool_call(record: &RequestRecord) -> ToolCall {
         details: record.params.clone(),
         created_at: record.created_at.clone(),
         status: record.status().to_owned(),
+        deadline_at: record.deadline_at.clone(),
     }
 }
 

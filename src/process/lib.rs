@@ -18,12 +18,14 @@
 //! - `readiness`: polling a pipe together with that moment.
 //! - `stop`: the graceful stop as a pure state machine ([`StopSequence`]) and what drives it.
 //! - `procfs`: reading `/proc/<pid>/stat` ([`ProcessIdentity`]).
+//! - `holders`: who has a file open ([`holders_of`]).
 //! - `orphan`: the durable list of live children ([`OrphanLedger`]).
 //! - `sweep`: who of them is still there after a crash, and what may be killed.
 //! - `discover`, `version`: finding the native `codex` binary and asking for its version.
 
 mod discover;
 mod exit;
+mod holders;
 mod launch;
 mod orphan;
 mod procfs;
@@ -46,6 +48,7 @@ mod output_tests;
 mod testing;
 
 pub use discover::{CodexLocation, DiscoverError, find_codex};
+pub use holders::{Holder, holders_of};
 pub use launch::die_with_parent;
 pub use orphan::{LedgerError, OrphanLedger};
 pub use procfs::{ProcessIdentity, identity_of};

@@ -18,18 +18,17 @@ impl RawJson {
     ///
     /// A value that is not part of the line is copied.
     pub fn of(line: &Bytes, value: &RawValue) -> Self {
-        let text = value.get().as_bytes();
+        Self::within(line, value.get())
+    }
+
+    fn within(line: &Bytes, text: &str) -> Self {
+        let text = text.as_bytes();
         let start = (text.as_ptr() as usize).checked_sub(line.as_ptr() as usize);
         let shared = start.and_then(|start| {
             let end = start.checked_add(text.len())?;
             (end <= line.len()).then(|| line.slice(start..end))
         });
         Self(shared.unwrap_or_else(|| Bytes::copy_from_slice(text)))
-    }
-
-    /// Takes over a value that nothing else holds.
-    pub fn from_value(value: &RawValue) -> Self {
-        Self(Bytes::copy_from_slice(value.get().as_bytes()))
     }
 
     /// Writes a value as JSON.
@@ -67,9 +66,9 @@ impl RawJson {
         self.0.len()
     }
 
-    /// The part of this text that `value` borrows from it.
-    pub fn part(&self, value: &RawValue) -> Self {
-        Self::of(&self.0, value)
+    /// A value that is part of this one and borrows its text from it.
+    pub fn part(&self, text: &str) -> Self {
+        Self::within(&self.0, text)
     }
 
     /// Reads the value.

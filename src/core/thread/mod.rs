@@ -3,11 +3,29 @@
 //! The runtime stays the authority: this machine follows its notifications, keeps every item that
 //! it streams (its own history is incomplete for older versions), and decides only what the
 //! runtime can no longer say: that a turn is over because its process is gone.
+//!
+//! Items themselves pass through: in memory there is only what tells them apart, and of that only
+//! the latest.
+//!
+//! # Layout
+//!
+//! - `record`: what is stored; `item`: reading an item in place; `kept`: how much is kept.
+//! - `state`: a living thread and its transitions; `remembered`: the items that it knows.
+//! - `reconcile`: what the runtime's own history says after a crash.
 
+mod item;
+mod kept;
+mod reconcile;
 mod record;
+mod remembered;
 mod state;
+#[cfg(test)]
+mod tests;
 
+pub use item::RawItem;
+pub use kept::{Kept, ROW_OVERHEAD};
+pub use reconcile::{HistoryPage, HistoryTurn, Reconciled, read_thread_turns, read_turns_page};
 pub use record::{
     ItemRecord, ItemState, THREAD_RECORD_VERSION, ThreadRecord, Title, TurnRecord, TurnStatus,
 };
-pub use state::{Ended, ThreadState, Writes};
+pub use state::{Ended, ItemWrite, REMEMBERED_TURNS, ThreadState, Writes};

@@ -5,9 +5,14 @@ use serde_json::Value;
 
 use crate::controls::Controls;
 use crate::ids::ThreadId;
+use crate::wire::SessionProblem;
+
+use super::kept::Kept;
 
 /// Current [`ThreadRecord::version`].
-pub const THREAD_RECORD_VERSION: u32 = 1;
+///
+/// Version 1 had the items inside of their records; since version 2 they lie beside them.
+pub const THREAD_RECORD_VERSION: u32 = 2;
 
 /// Characters of the first message that are kept.
 const PREVIEW_CHARS: usize = 200;
@@ -45,6 +50,12 @@ pub struct ThreadRecord {
     pub next_turn: u32,
     /// Ordinal that the next transcript row gets.
     pub next_row: u64,
+    /// How much of its items is kept.
+    #[serde(default)]
+    pub kept: Kept,
+    /// What keeps the session from working as it should.
+    #[serde(default)]
+    pub problem: Option<SessionProblem>,
 }
 
 /// A title and where it comes from.
@@ -161,6 +172,10 @@ pub struct TurnRecord {
     pub started_ms: i64,
     /// Epoch milliseconds.
     pub ended_ms: Option<i64>,
+    /// Whether the manager ended it, because its process was gone; what the runtime says of it
+    /// later counts more.
+    #[serde(default)]
+    pub ended_by_manager: bool,
 }
 
 /// How far an item is.
@@ -175,8 +190,8 @@ pub enum ItemState {
     Discarded,
 }
 
-/// An item of a turn.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// An item of a turn. What the runtime says of it lies beside this record, as it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemRecord {
     /// Position among the thread's transcript rows.
     pub ordinal: u64,
@@ -184,12 +199,23 @@ pub struct ItemRecord {
     pub turn_id: String,
     /// The runtime's id.
     pub id: String,
+    /// The runtime's `type`.
+    pub kind: String,
     /// How far it is.
     pub state: ItemState,
     /// Epoch milliseconds.
     pub started_ms: Option<i64>,
     /// Epoch milliseconds.
     pub ended_ms: Option<i64>,
-    /// The runtime's item, unchanged.
-    pub item: Value,
+    /// Length of the runtime's item.
+    pub bytes: u64,
+    /// What it says, made short; see [`super::RawItem::digest`].
+    pub digest: Option<u64>,
+}
+
+impl ItemRecord {
+    /// Memory that a remembered record takes, about.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + self.turn_id.len() + self.id.len() + self.kind.len()
+    }
 }

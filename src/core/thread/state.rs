@@ -1,26 +1,31 @@
 //! The state of a living thread and its transitions.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::transcript::user_text;
-
+use super::item::{RawItem, digest};
+use super::kept::ROW_OVERHEAD;
 use super::record::{ItemRecord, ItemState, ThreadRecord, Title, TurnRecord, TurnStatus};
+use super::remembered::Remembered;
 
 /// Ended turns and their items that are remembered for events that come late.
 ///
 /// Codex 0.140 commonly sends `item/completed` of a command up to 30 ms after `turn/completed`.
-const REMEMBERED_TURNS: usize = 4;
-
-/// Items that are remembered in memory; older ones live in the store only.
-const REMEMBERED_ITEMS: usize = 512;
+pub const REMEMBERED_TURNS: usize = 4;
 
 /// Prefix of the id of a message that the runtime has not shown yet.
-const ACCEPTED: &str = "accepted-";
+pub(super) const ACCEPTED: &str = "accepted-";
 
-fn is_user_message(item: &Value) -> bool {
-    item.get("type").and_then(Value::as_str) == Some("userMessage")
+/// An item to store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemWrite {
+    /// What is known of it.
+    pub record: ItemRecord,
+    /// The item as the runtime wrote it; `None` where what is stored stays.
+    pub body: Option<Bytes>,
 }
 
 /// What a transition wants stored.
@@ -31,7 +36,9 @@ pub struct Writes {
     /// Turns that changed.
     pub turns: Vec<TurnRecord>,
     /// Items that changed.
-    pub items: Vec<ItemRecord>,
+    pub items: Vec<ItemWrite>,
+    /// Rows whose items are to go.
+    pub dropped: Vec<Range<u64>>,
 }
 
 impl Writes {
@@ -40,11 +47,12 @@ impl Writes {
         self.thread |= other.thread;
         self.turns.extend(other.turns);
         self.items.extend(other.items);
+        self.dropped.extend(other.dropped);
     }
 
     /// Whether nothing is to be stored.
     pub fn is_empty(&self) -> bool {
-        !self.thread && self.turns.is_empty() && self.items.is_empty()
+        !self.thread && self.turns.is_empty() && self.items.is_empty() && self.dropped.is_empty()
     }
 }
 
@@ -65,17 +73,30 @@ pub struct ThreadState {
     /// The stored record.
     pub record: ThreadRecord,
     /// Turns that run, oldest first; nearly always at most one.
-    running: Vec<TurnRecord>,
+    pub(super) running: Vec<TurnRecord>,
     /// Turns that ended lately.
-    ended: VecDeque<TurnRecord>,
+    pub(super) ended: VecDeque<TurnRecord>,
     /// Items of running and remembered turns.
-    items: VecDeque<ItemRecord>,
+    pub(super) items: Remembered,
+    /// Bytes of items that are kept at the most.
+    item_cap: u64,
 }
 
 impl ThreadState {
-    /// A thread as it was stored, with the turns that were running when it was.
-    pub fn new(record: ThreadRecord, running: Vec<TurnRecord>, items: Vec<ItemRecord>) -> Self {
-        Self { record, running, ended: VecDeque::new(), items: items.into() }
+    /// A thread as it was stored: with its latest turns, and the latest items of those that run.
+    /// `item_cap` bounds the bytes of items that are kept of it.
+    pub fn new(
+        record: ThreadRecord,
+        turns: Vec<TurnRecord>,
+        items: Vec<ItemRecord>,
+        item_cap: u64,
+    ) -> Self {
+        let (running, mut ended): (Vec<TurnRecord>, VecDeque<TurnRecord>) =
+            partition(turns, |turn| turn.status == TurnStatus::InProgress);
+        while ended.len() > REMEMBERED_TURNS {
+            ended.pop_front();
+        }
+        Self { record, running, ended, items: Remembered::of(items), item_cap }
     }
 
     /// The turn that runs now.
@@ -106,12 +127,13 @@ impl ThreadState {
             error: None,
             started_ms: now_ms,
             ended_ms: None,
+            ended_by_manager: false,
         };
         self.record.next_turn += 1;
         self.record.materialized = true;
         self.touch(now_ms);
         self.running.push(turn.clone());
-        Writes { thread: true, turns: vec![turn], items: Vec::new() }
+        Writes { thread: true, turns: vec![turn], ..Writes::default() }
     }
 
     /// The runtime ended a turn.
@@ -138,6 +160,7 @@ impl ThreadState {
                     error,
                     started_ms: now_ms,
                     ended_ms: Some(now_ms),
+                    ended_by_manager: false,
                 };
                 return Ended { turn, news: false, writes: began };
             }
@@ -146,18 +169,21 @@ impl ThreadState {
         turn.error = error.filter(|error| !error.is_null());
         turn.ended_ms = Some(now_ms.max(turn.started_ms));
         self.touch(now_ms);
-        let mut writes = Writes { thread: true, turns: vec![turn.clone()], items: Vec::new() };
-        for item in &mut self.items {
+        let mut writes = Writes { thread: true, turns: vec![turn.clone()], ..Writes::default() };
+        let first_row = self.record.kept.first_row();
+        for item in self.items.iter_mut() {
             if item.turn_id == turn_id && item.state == ItemState::Open {
                 item.state = ItemState::Discarded;
                 item.ended_ms = Some(now_ms);
-                writes.items.push(item.clone());
+                if item.ordinal >= first_row {
+                    writes.items.push(ItemWrite { record: item.clone(), body: None });
+                }
             }
         }
         self.ended.push_back(turn.clone());
         while self.ended.len() > REMEMBERED_TURNS {
             if let Some(oldest) = self.ended.pop_front() {
-                self.items.retain(|item| item.turn_id != oldest.id);
+                self.items.forget_turn(&oldest.id);
             }
         }
         Ended { turn, news: true, writes }
@@ -166,6 +192,9 @@ impl ThreadState {
     /// The process that ran the turns is gone: every running turn ends `interrupted`.
     pub fn runtime_down(&mut self, why: &str, now_ms: i64) -> Vec<Ended> {
         let ids: Vec<String> = self.running.iter().map(|turn| turn.id.clone()).collect();
+        for turn in &mut self.running {
+            turn.ended_by_manager = true;
+        }
         ids.iter()
             .map(|id| {
                 let error = json!({ "message": why, "codexErrorInfo": null });
@@ -180,74 +209,108 @@ impl ThreadState {
         let ordinal = self.next_row();
         let id = format!("{ACCEPTED}{ordinal}");
         let content = json!([{ "type": "text", "text": text }]);
+        let body = json!({ "type": "userMessage", "id": id, "content": content }).to_string();
         let row = ItemRecord {
             ordinal,
             turn_id: turn_id.to_owned(),
-            item: json!({ "type": "userMessage", "id": id, "content": content }),
             id,
+            kind: "userMessage".to_owned(),
             state: ItemState::Open,
             started_ms: Some(now_ms),
             ended_ms: None,
+            bytes: body.len() as u64,
+            // As the runtime's item will be read.
+            digest: Some(digest(text.trim().as_bytes())),
         };
         self.record.keep_preview(text);
-        self.items.push_back(row.clone());
-        Writes { thread: true, items: vec![row], ..Writes::default() }
+        self.add_row(row, Bytes::from(body))
     }
 
-    /// An item was started or completed. Items of ended turns are taken too.
+    /// An item was started or completed; `body` is [`RawItem::json`] as it is to be stored. Items
+    /// of ended turns are taken too.
     pub fn item(
         &mut self,
         turn_id: Option<&str>,
-        item: &Value,
+        item: &RawItem<'_>,
+        body: Bytes,
         completed: bool,
         now_ms: i64,
     ) -> Writes {
-        let Some(id) = item.get("id").and_then(Value::as_str) else {
-            return Writes::default();
-        };
         let turn_id = turn_id
             .or_else(|| self.active_turn().map(|turn| turn.id.as_str()))
             .unwrap_or("turn")
             .to_owned();
-        if is_user_message(item) {
-            let text = user_text(item);
-            let accepted = self.items.iter_mut().find(|row| {
-                row.turn_id == turn_id
-                    && row.id.starts_with(ACCEPTED)
-                    && user_text(&row.item) == text
-            });
-            if let Some(row) = accepted {
-                row.id = id.to_owned();
-            }
+        if item.words.is_some() {
+            let is_accepted = |row: &ItemRecord| {
+                row.turn_id == turn_id && row.id.starts_with(ACCEPTED) && row.digest == item.digest
+            };
+            self.items.change_oldest(is_accepted, |row| row.id = item.id.as_ref().to_owned());
         }
-        let known = self.items.iter_mut().find(|row| row.id == id && row.turn_id == turn_id);
-        if let Some(row) = known {
-            row.item = item.clone();
+        let state = if completed { ItemState::Completed } else { ItemState::Open };
+        let is_meant = |row: &ItemRecord| row.id == item.id && row.turn_id == turn_id;
+        let known = self.items.change(is_meant, |row| {
+            let before = (row.ordinal, row.bytes);
+            row.kind = item.kind.as_ref().to_owned();
+            row.digest = item.digest;
+            row.bytes = body.len() as u64;
             if completed {
-                row.state = ItemState::Completed;
+                row.state = state;
                 row.ended_ms = Some(now_ms);
             }
-            return Writes { items: vec![row.clone()], ..Writes::default() };
+            (before, row.clone())
+        });
+        if let Some((before, row)) = known {
+            return self.change_row(before, row, body);
+        }
+        if let Some(words) = &item.words {
+            self.record.keep_preview(words);
         }
         let row = ItemRecord {
             ordinal: self.next_row(),
             turn_id,
-            id: id.to_owned(),
-            state: if completed { ItemState::Completed } else { ItemState::Open },
+            id: item.id.as_ref().to_owned(),
+            kind: item.kind.as_ref().to_owned(),
+            state,
             started_ms: Some(now_ms),
             ended_ms: completed.then_some(now_ms),
-            item: item.clone(),
+            bytes: body.len() as u64,
+            digest: item.digest,
         };
-        if is_user_message(item) {
-            self.record.keep_preview(&user_text(item));
+        self.add_row(row, body)
+    }
+
+    /// Adds a row that nobody knows yet.
+    pub(super) fn add_row(&mut self, row: ItemRecord, body: Bytes) -> Writes {
+        self.record.kept.count(row.ordinal, 0, row.bytes + ROW_OVERHEAD, self.item_cap);
+        self.items.add(row.clone());
+        let items = vec![ItemWrite { record: row, body: Some(body) }];
+        let dropped = self.record.kept.trim(self.item_cap).into_iter().collect();
+        Writes { thread: true, items, dropped, ..Writes::default() }
+    }
+
+    /// Replaces the item of a row; `before` is its ordinal and the length of its item until now.
+    pub(super) fn change_row(
+        &mut self,
+        (ordinal, bytes): (u64, u64),
+        mut row: ItemRecord,
+        body: Bytes,
+    ) -> Writes {
+        // A row that was dropped while its item was open comes anew at the end.
+        if ordinal < self.record.kept.first_row() {
+            row.ordinal = self.next_row();
+            let (id, turn_id, ordinal) = (&row.id, &row.turn_id, row.ordinal);
+            self.items.change(
+                |known| known.id == *id && known.turn_id == *turn_id,
+                |known| known.ordinal = ordinal,
+            );
+            self.record.kept.count(row.ordinal, 0, row.bytes + ROW_OVERHEAD, self.item_cap);
+        } else {
+            let (before, after) = (bytes + ROW_OVERHEAD, row.bytes + ROW_OVERHEAD);
+            self.record.kept.count(ordinal, before, after, self.item_cap);
         }
-        self.items.push_back(row.clone());
-        if self.items.len() > REMEMBERED_ITEMS {
-            // A completed item is only kept for a late repetition; an open one is still needed.
-            let oldest = self.items.iter().position(|item| item.state != ItemState::Open);
-            self.items.remove(oldest.unwrap_or(0));
-        }
-        Writes { thread: true, items: vec![row], ..Writes::default() }
+        let items = vec![ItemWrite { record: row, body: Some(body) }];
+        let dropped = self.record.kept.trim(self.item_cap).into_iter().collect();
+        Writes { thread: true, items, dropped, ..Writes::default() }
     }
 
     /// The runtime, or a client of it, named the thread.
@@ -272,134 +335,23 @@ impl ThreadState {
         ordinal
     }
 
-    fn touch(&mut self, now_ms: i64) {
+    pub(super) fn touch(&mut self, now_ms: i64) {
         self.record.updated_at = self.record.updated_at.max(now_ms.div_euclid(1000));
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::controls::Controls;
-    use crate::ids::ThreadId;
-    use proptest::prelude::*;
-
-    fn state() -> ThreadState {
-        let record = ThreadRecord {
-            version: super::super::THREAD_RECORD_VERSION,
-            id: ThreadId::parse("t").unwrap(),
-            title: None,
-            cwd: "/".to_owned(),
-            controls: Controls::default(),
-            dynamic_tools: None,
-            materialized: false,
-            archived: false,
-            created_at: 0,
-            updated_at: 0,
-            project_id: None,
-            thread: json!({}),
-            next_turn: 0,
-            next_row: 0,
-        };
-        ThreadState::new(record, Vec::new(), Vec::new())
-    }
-
-    #[test]
-    fn a_turn_runs_from_its_answer_to_its_end() {
-        let mut thread = state();
-        assert_eq!(thread.turn_began("u1", 5).turns.len(), 1);
-        assert!(thread.turn_began("u1", 6).is_empty(), "turn/started repeats the answer");
-        assert_eq!(thread.active_turn().map(|turn| turn.id.as_str()), Some("u1"));
-        assert!(thread.record.materialized);
-        let ended = thread.turn_ended("u1", TurnStatus::Completed, Some(Value::Null), 9);
-        assert!(ended.news);
-        assert_eq!((ended.turn.error, ended.turn.ended_ms), (None, Some(9)));
-        assert!(thread.active_turn().is_none());
-        assert!(!thread.turn_ended("u1", TurnStatus::Failed, None, 10).news);
-        assert!(thread.turn_began("u1", 11).is_empty(), "an ended turn does not start again");
-    }
-
-    #[test]
-    fn when_the_process_is_gone_every_turn_ends_interrupted() {
-        let mut thread = state();
-        thread.turn_began("u1", 1);
-        thread.item(Some("u1"), &json!({"id": "i1", "type": "agentMessage"}), false, 2);
-        let ended = thread.runtime_down("gone", 3);
-        assert_eq!(ended.len(), 1);
-        assert_eq!(ended[0].turn.status, TurnStatus::Interrupted);
-        assert_eq!(ended[0].writes.items[0].state, ItemState::Discarded);
-        assert!(thread.running().is_empty());
-        assert!(thread.runtime_down("gone", 4).is_empty());
-    }
-
-    #[test]
-    fn an_item_that_completes_after_its_turn_is_still_taken() {
-        let mut thread = state();
-        thread.turn_began("u1", 1);
-        thread.item(Some("u1"), &json!({"id": "c", "type": "commandExecution"}), false, 2);
-        thread.turn_ended("u1", TurnStatus::Completed, None, 3);
-        let late = thread.item(Some("u1"), &json!({"id": "c", "exitCode": 0}), true, 4);
-        assert_eq!(late.items[0].ordinal, 0);
-        assert_eq!(late.items[0].state, ItemState::Completed);
-    }
-
-    #[test]
-    fn an_item_id_that_a_later_turn_uses_again_is_another_item() {
-        let mut thread = state();
-        thread.item(Some("u1"), &json!({"id": "msg_1"}), true, 1);
-        let second = thread.item(Some("u2"), &json!({"id": "msg_1"}), true, 2);
-        assert_eq!(second.items[0].ordinal, 1);
-    }
-
-    #[test]
-    fn the_words_of_an_accepted_message_are_kept_until_the_runtime_shows_them() {
-        let mut thread = state();
-        thread.turn_began("u1", 1);
-        let first = thread.message_accepted("u1", "hello", 2).items.remove(0);
-        let joined = thread.message_accepted("u1", "and this", 3).items.remove(0);
-        let shown = json!({"type": "userMessage", "id": "m", "content": [{"type": "text", "text": "hello"}]});
-        let taken_over = thread.item(Some("u1"), &shown, false, 4).items.remove(0);
-        assert_eq!((taken_over.ordinal, taken_over.id.as_str()), (first.ordinal, "m"));
-        assert_eq!(thread.item(Some("u1"), &shown, true, 5).items[0].state, ItemState::Completed);
-        let ended = thread.turn_ended("u1", TurnStatus::Interrupted, None, 6);
-        assert_eq!(ended.writes.items.len(), 1);
-        assert_eq!(ended.writes.items[0].ordinal, joined.ordinal);
-        assert_eq!(ended.writes.items[0].state, ItemState::Discarded);
-    }
-
-    #[test]
-    fn a_chosen_title_is_not_overwritten_by_the_runtime() {
-        let mut thread = state();
-        assert!(thread.named(Some("from the runtime"), false, 1).thread);
-        assert!(thread.named(Some(" mine "), true, 2).thread);
-        assert!(thread.named(Some("from the runtime"), false, 3).is_empty());
-        assert_eq!(thread.record.shown_title(), "mine");
-    }
-
-    proptest! {
-        /// Memory is bounded and ordinals are unique, whatever the runtime sends.
-        #[test]
-        fn any_order_of_events_is_survived(
-            steps in prop::collection::vec((0u8..5, 0u8..6, 0u16..700), 0..300)
-        ) {
-            let mut thread = state();
-            for (index, (step, turn, item)) in steps.into_iter().enumerate() {
-                let now = index as i64;
-                let turn = format!("u{turn}");
-                let item = json!({"id": format!("i{item}")});
-                match step {
-                    0 => { thread.turn_began(&turn, now); }
-                    1 => { thread.turn_ended(&turn, TurnStatus::Completed, None, now); }
-                    2 => { thread.item(Some(&turn), &item, false, now); }
-                    3 => { thread.item(None, &item, true, now); }
-                    _ => { thread.runtime_down("gone", now); }
-                }
-                prop_assert!(thread.items.len() <= REMEMBERED_ITEMS);
-                prop_assert!(thread.ended.len() <= REMEMBERED_TURNS);
-                for turn in thread.running() {
-                    prop_assert_eq!(turn.status, TurnStatus::InProgress);
-                }
-            }
+/// Splits turns in two, in order.
+fn partition(
+    turns: Vec<TurnRecord>,
+    which: impl Fn(&TurnRecord) -> bool,
+) -> (Vec<TurnRecord>, VecDeque<TurnRecord>) {
+    let (mut first, mut second) = (Vec::new(), VecDeque::new());
+    for turn in turns {
+        if which(&turn) {
+            first.push(turn);
+        } else {
+            second.push_back(turn);
         }
     }
+    (first, second)
 }

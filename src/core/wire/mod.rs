@@ -18,7 +18,7 @@ pub use requests::{
 };
 pub use sessions::{
     CreateSession, DynamicTool, ErrorBody, Interrupt, MessageAccepted, Rename, ResumeSession, Role,
-    RowStatus, SendMessage, SessionCreated, SessionDetail, SessionList, SessionSummary, Steer,
-    SteerResult, TranscriptEntry, UNTITLED,
+    RowStatus, SendMessage, SessionCreated, SessionDetail, SessionList, SessionProblem,
+    SessionSummary, Steer, SteerResult, TranscriptEntry, UNTITLED,
 };
 pub use stream::{StreamCommand, StreamFrame};

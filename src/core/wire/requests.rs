@@ -36,6 +36,10 @@ pub struct Approval {
     pub created_at: String,
     /// `pending`; with `?status=all` also `resolved` and `expired`.
     pub status: String,
+    /// Until when somebody has to decide, ISO-8601 UTC; absent: for ever. An addition to
+    /// version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<String>,
 }
 
 /// A question that waits for answers.
@@ -62,6 +66,10 @@ pub struct ToolInput {
     pub created_at: String,
     /// `pending`; with `?status=all` also `resolved` and `expired`.
     pub status: String,
+    /// Until when somebody has to decide, ISO-8601 UTC; absent: for ever. An addition to
+    /// version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<String>,
 }
 
 /// One question.
@@ -119,6 +127,10 @@ pub struct ToolCall {
     pub created_at: String,
     /// `pending`; with `?status=all` also `resolved` and `expired`.
     pub status: String,
+    /// Until when somebody has to decide, ISO-8601 UTC; absent: for ever. An addition to
+    /// version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<String>,
 }
 
 /// What a person says to an approval or a question.

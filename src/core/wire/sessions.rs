@@ -66,6 +66,20 @@ pub struct SessionSummary {
     /// The runtime's own id of the thread where it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_thread_id: Option<ThreadId>,
+    /// What keeps it from working as it should; an addition to version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<SessionProblem>,
+}
+
+/// What keeps a session from working as it should, until its next turn runs well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionProblem {
+    /// `thread_in_use`, `controls_not_taken`, `resume_failed` or `degraded`.
+    pub code: String,
+    /// What happened, as a sentence.
+    pub message: String,
+    /// When, ISO-8601 UTC.
+    pub at: String,
 }
 
 impl SessionSummary {

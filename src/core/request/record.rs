@@ -1,122 +1,11 @@
-//! Pure state machine of one pending request: `pending → deciding → delivered → resolved`, or
-//! `expired` from any state before `resolved`.
-//!
-//! The first decision claims the request; every later one is told what was decided. A request
-//! belongs to the child process that asked: when that process, its turn or the manager goes, the
-//! request expires and is never answered into another process.
+//! What is stored of a request, and its transitions.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::kind::RequestKind;
 use crate::ids::{Incarnation, RequestId, ThreadId};
 use crate::rpc::RpcId;
-use crate::wire::{ApprovalDecision, ApprovalScope};
-
-/// What kind of answer a request waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RequestKind {
-    /// A command wants to run.
-    CommandApproval,
-    /// Files want to be changed.
-    FileChangeApproval,
-    /// `execCommandApproval` of old runtimes.
-    LegacyCommandApproval,
-    /// `applyPatchApproval` of old runtimes.
-    LegacyPatchApproval,
-    /// The agent asks questions.
-    ToolInput,
-    /// The agent calls a tool of the client.
-    ToolCall,
-}
-
-/// The three lists that requests are shown in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RequestFamily {
-    /// Approvals.
-    Approval,
-    /// Questions.
-    ToolInput,
-    /// Tool calls.
-    ToolCall,
-}
-
-impl RequestKind {
-    /// The kind of a server request, or `None` when this build has no answer for the method.
-    pub fn of_method(method: &str) -> Option<Self> {
-        Some(match method {
-            "item/commandExecution/requestApproval" => Self::CommandApproval,
-            "item/fileChange/requestApproval" => Self::FileChangeApproval,
-            "execCommandApproval" => Self::LegacyCommandApproval,
-            "applyPatchApproval" => Self::LegacyPatchApproval,
-            "item/tool/requestUserInput" | "tool/requestUserInput" => Self::ToolInput,
-            "item/tool/call" => Self::ToolCall,
-            _ => return None,
-        })
-    }
-
-    /// The list that it is shown in.
-    pub fn family(self) -> RequestFamily {
-        match self {
-            Self::CommandApproval
-            | Self::FileChangeApproval
-            | Self::LegacyCommandApproval
-            | Self::LegacyPatchApproval => RequestFamily::Approval,
-            Self::ToolInput => RequestFamily::ToolInput,
-            Self::ToolCall => RequestFamily::ToolCall,
-        }
-    }
-
-    /// The JSON-RPC result for a decision on an approval.
-    pub fn approval_result(self, decision: ApprovalDecision, scope: ApprovalScope) -> Value {
-        let legacy = matches!(self, Self::LegacyCommandApproval | Self::LegacyPatchApproval);
-        let word = match (legacy, decision, scope) {
-            (false, ApprovalDecision::Accept, ApprovalScope::Turn) => "accept",
-            (false, ApprovalDecision::Accept, ApprovalScope::Session) => "acceptForSession",
-            (false, ApprovalDecision::Decline, _) => "decline",
-            (false, ApprovalDecision::Cancel, _) => "cancel",
-            (true, ApprovalDecision::Accept, ApprovalScope::Turn) => "approved",
-            (true, ApprovalDecision::Accept, ApprovalScope::Session) => "approved_for_session",
-            (true, ApprovalDecision::Decline, _) => "denied",
-            (true, ApprovalDecision::Cancel, _) => "abort",
-        };
-        json!({ "decision": word })
-    }
-
-    /// The JSON-RPC result that refuses a request for which nobody answers.
-    pub fn refusal_result(self) -> Value {
-        match self.family() {
-            RequestFamily::Approval => {
-                self.approval_result(ApprovalDecision::Decline, ApprovalScope::Turn)
-            }
-            RequestFamily::ToolInput => json!({ "answers": {} }),
-            RequestFamily::ToolCall => json!({
-                "success": false,
-                "contentItems": [{ "type": "inputText", "text": "the tool call was not answered" }],
-            }),
-        }
-    }
-}
-
-impl RequestFamily {
-    /// Prefix of the transcript row's id.
-    pub fn row_prefix(self) -> &'static str {
-        match self {
-            Self::Approval => "approval",
-            Self::ToolInput => "tool-input",
-            Self::ToolCall => "tool-call",
-        }
-    }
-
-    /// Stem of the transcript row's type: `<stem>.request`, then `<stem>.resolved`.
-    pub fn row_stem(self) -> &'static str {
-        match self {
-            Self::Approval => "approval",
-            Self::ToolInput => "tool_input",
-            Self::ToolCall => "tool_call",
-        }
-    }
-}
 
 /// A decision and the answer it stands for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -149,6 +38,17 @@ pub enum ExpiryReason {
     SessionDeleted,
     /// The child says that it no longer waits.
     ResolvedByRuntime,
+}
+
+/// What happens to a request that nobody has decided when its deadline comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtDeadline {
+    /// Nothing: it waits on.
+    Wait,
+    /// It is refused; the turn goes on.
+    Decline,
+    /// It is refused, and its turn is stopped.
+    Cancel,
 }
 
 /// How far a request is.
@@ -196,6 +96,8 @@ pub enum Refusal {
         reason: ExpiryReason,
         /// When, ISO-8601 UTC.
         at: String,
+        /// What had been decided without being known to have reached the child.
+        decision: Option<Box<Decision>>,
     },
 }
 
@@ -222,14 +124,25 @@ pub struct RequestRecord {
     pub incarnation: Incarnation,
     /// The id to answer with, valid in that life only.
     pub rpc_id: RpcId,
-    /// The app-server's params, unchanged.
+    /// The app-server's params, unchanged; long members of very long ones are replaced, see
+    /// [`RequestRecord::params_bytes`].
     pub params: Value,
+    /// Length of the params where they are too long to be shown: they lie beside this record as
+    /// they came.
+    #[serde(default)]
+    pub params_bytes: Option<u64>,
     /// When it arrived, ISO-8601 UTC.
     pub created_at: String,
     /// When it arrived, epoch milliseconds.
     pub created_ms: i64,
     /// When it ended, epoch milliseconds.
     pub ended_ms: Option<i64>,
+    /// Until when somebody has to decide, ISO-8601 UTC; `None`: for ever.
+    #[serde(default)]
+    pub deadline_at: Option<String>,
+    /// The same in epoch milliseconds.
+    #[serde(default)]
+    pub deadline_ms: Option<i64>,
     /// Position of its row among the thread's transcript rows.
     pub ordinal: u64,
     /// How far it is.
@@ -287,9 +200,11 @@ impl RequestRecord {
             RequestState::Delivered { decision } | RequestState::Resolved { decision } => {
                 Err(Refusal::Decided(Box::new(decision.clone())))
             }
-            RequestState::Expired { reason, at, .. } => {
-                Err(Refusal::Expired { reason: *reason, at: at.clone() })
-            }
+            RequestState::Expired { reason, at, decision } => Err(Refusal::Expired {
+                reason: *reason,
+                at: at.clone(),
+                decision: decision.clone().map(Box::new),
+            }),
         }
     }
 
@@ -351,6 +266,7 @@ impl RequestRecord {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
 
     fn decision(label: &str) -> Decision {
         Decision {
@@ -376,9 +292,12 @@ mod tests {
             incarnation: Incarnation(1),
             rpc_id: RpcId::Number(0),
             params: Value::Null,
+            params_bytes: None,
             created_at: "then".to_owned(),
             created_ms: 1,
             ended_ms: None,
+            deadline_at: None,
+            deadline_ms: None,
             ordinal: 0,
             state: RequestState::Pending,
         }
@@ -416,22 +335,25 @@ mod tests {
     }
 
     #[test]
+    fn a_decision_that_did_not_reach_the_child_is_told_all_the_same() {
+        let mut request = record();
+        request.claim(decision("accept")).unwrap();
+        assert!(request.expire(ExpiryReason::ManagerRestarted, 2, "then"));
+        assert_eq!(request.status(), "expired");
+        let refused = request.claim(decision("decline"));
+        let Err(Refusal::Expired { decision: Some(told), .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(*told, decision("accept"));
+    }
+
+    #[test]
     fn a_claim_that_could_not_be_written_is_given_back() {
         let mut request = record();
         request.claim(decision("accept")).unwrap();
         request.release();
         assert!(request.is_pending());
         assert_eq!(request.claim(decision("decline")), Ok(()));
-    }
-
-    #[test]
-    fn old_runtimes_get_their_own_words() {
-        let legacy = RequestKind::LegacyCommandApproval;
-        assert_eq!(
-            legacy.approval_result(ApprovalDecision::Accept, ApprovalScope::Session),
-            json!({"decision": "approved_for_session"})
-        );
-        assert_eq!(RequestKind::ToolInput.refusal_result(), json!({"answers": {}}));
     }
 
     proptest! {

@@ -1,0 +1,170 @@
+//! A session with everything that was said and done, as JSON.
+//!
+//! A history may be long, so it is written straight from what is stored, item by item, and what
+//! the runtime said is copied as it came.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use cm_core::ids::ThreadId;
+use cm_core::thread::{ItemState, Kept, TurnRecord};
+use cm_core::transcript::{item_row, request_row, trimmed_row, turn_row};
+use cm_core::wire::{SessionSummary, TranscriptEntry};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::store::{Store, StoreError, read_thread_requests, read_turns, visit_items};
+
+/// What is known of the session without its history.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) session: SessionSummary,
+    /// The runtime's thread object.
+    pub(super) thread: Value,
+    pub(super) kept: Kept,
+}
+
+/// Rows as they come, each turn's last place, and each turn's items.
+#[derive(Default)]
+struct Rows {
+    /// Encoded rows, in order.
+    rows: Vec<Row>,
+    /// Completed items of each turn, as a list without its brackets.
+    items: HashMap<String, Vec<u8>>,
+}
+
+struct Row {
+    ordinal: u64,
+    turn_id: String,
+    json: Vec<u8>,
+}
+
+/// Writes the session as a `SessionDetail`.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub(super) fn encode(store: &dyn Store, id: &ThreadId, head: &Head) -> Result<Bytes, StoreError> {
+    let turns = read_turns(store, id)?;
+    let by_id: HashMap<&str, &TurnRecord> =
+        turns.iter().map(|turn| (turn.id.as_str(), turn)).collect();
+    let first_row = head.kept.first_row();
+    let mut rows = Rows::default();
+    if first_row > 0 {
+        rows.add(0, &trimmed_row(first_row))?;
+    }
+    visit_items(store, id, &mut |record, body| {
+        let turn = by_id.get(record.turn_id.as_str()).copied();
+        // One item at a time is a tree in memory.
+        let item: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+        rows.add(record.ordinal, &item_row(&record, &item, turn))?;
+        if record.state == ItemState::Completed && turn.is_some() {
+            let items = rows.items.entry(record.turn_id).or_default();
+            if !items.is_empty() {
+                items.push(b',');
+            }
+            items.extend_from_slice(body);
+        }
+        Ok(())
+    })?;
+    for request in read_thread_requests(store, id)? {
+        if request.ordinal >= first_row {
+            rows.add(request.ordinal, &request_row(&request))?;
+        }
+    }
+    rows.rows.sort_by_key(|row| row.ordinal);
+    rows.explain(&turns)?;
+    let mut out = Vec::new();
+    out.extend_from_slice(b"{\"session\":");
+    write(&mut out, &head.session)?;
+    out.extend_from_slice(b",\"thread\":");
+    rows.write_thread(&mut out, &head.thread, &turns)?;
+    out.extend_from_slice(b",\"transcript\":[");
+    for (index, row) in rows.rows.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(&row.json);
+    }
+    out.extend_from_slice(b"]}");
+    Ok(Bytes::from(out))
+}
+
+impl Rows {
+    fn add(&mut self, ordinal: u64, row: &TranscriptEntry) -> Result<(), StoreError> {
+        let mut json = Vec::new();
+        write(&mut json, row)?;
+        self.rows.push(Row { ordinal, turn_id: row.turn_id.clone(), json });
+        Ok(())
+    }
+
+    /// The row that shows why a turn failed stands behind the turn's last row.
+    fn explain(&mut self, turns: &[TurnRecord]) -> Result<(), StoreError> {
+        let reasons: Vec<TranscriptEntry> = turns.iter().filter_map(turn_row).collect();
+        if reasons.is_empty() {
+            return Ok(());
+        }
+        let mut last: HashMap<&str, u64> = HashMap::new();
+        for row in &self.rows {
+            last.insert(&row.turn_id, row.ordinal);
+        }
+        let places: Vec<u64> = reasons
+            .iter()
+            .map(|reason| last.get(reason.turn_id.as_str()).copied().unwrap_or(u64::MAX))
+            .collect();
+        for (reason, place) in reasons.iter().zip(places) {
+            self.add(place, reason)?;
+        }
+        // Stable: a reason comes behind the row whose place it has.
+        self.rows.sort_by_key(|row| row.ordinal);
+        Ok(())
+    }
+
+    /// The runtime's thread object with the turns that the manager stored.
+    fn write_thread(
+        &mut self,
+        out: &mut Vec<u8>,
+        thread: &Value,
+        turns: &[TurnRecord],
+    ) -> Result<(), StoreError> {
+        let Value::Object(members) = thread else {
+            return write(out, thread);
+        };
+        out.push(b'{');
+        for (name, value) in members.iter().filter(|(name, _)| *name != "turns") {
+            write(out, name)?;
+            out.push(b':');
+            write(out, value)?;
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"turns\":[");
+        for (index, turn) in turns.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"{\"id\":");
+            write(out, &turn.id)?;
+            out.extend_from_slice(b",\"items\":[");
+            out.append(&mut self.items.remove(&turn.id).unwrap_or_default());
+            out.extend_from_slice(b"],");
+            let rest = json!({
+                "status": turn.status.as_str(),
+                "error": turn.error,
+                "startedAt": turn.started_ms.div_euclid(1000),
+                "completedAt": turn.ended_ms.map(|ms| ms.div_euclid(1000)),
+            });
+            let mut members = Vec::new();
+            write(&mut members, &rest)?;
+            out.extend_from_slice(members.get(1..).unwrap_or_default());
+        }
+        out.extend_from_slice(b"]}");
+        Ok(())
+    }
+}
+
+fn write<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), StoreError> {
+    serde_json::to_writer(out, value).map_err(|error| StoreError::Record {
+        key: "a session's detail".to_owned(),
+        why: error.to_string(),
+    })
+}

@@ -1,0 +1,323 @@
+//! A thread that was cut, because the child or the manager was gone: it is loaded again by itself
+//! and compared with the runtime's history. Nothing is sent to the model.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::prelude::*;
+use cm_core::error::ErrorCode;
+use cm_core::ids::{Incarnation, ThreadId};
+use cm_core::rpc::RawJson;
+use cm_core::thread::{
+    HistoryPage, HistoryTurn, ItemRecord, TurnRecord, TurnStatus, read_thread_turns,
+    read_turns_page,
+};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::actor::Thread;
+use super::calls::{AfterResume, Pending};
+use crate::app_server::{CallFailure, CallOutcome};
+use crate::clock;
+use crate::store::{Store, StoreError, read_latest_items, read_latest_turns};
+
+/// How long the child may take for one page of its history. Nobody waits for it but the next
+/// message of the session.
+pub(super) const HISTORY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Turns on one page. Pages are few and short: what was cut is among the newest turns.
+const PAGE_TURNS: u32 = 5;
+
+/// Pages that are asked for at the most. Overflow rule: what is older is not compared.
+const MOST_PAGES: usize = 4;
+
+/// Bytes of pages that are kept together. Overflow rule: no further page is asked for.
+const MOST_BYTES: usize = 32 << 20;
+
+/// Our own turns and items that the history is compared with, from the newest on.
+const KNOWN_TURNS: usize = 200;
+const KNOWN_ITEMS: usize = 4096;
+
+/// What the store knows of the latest turns.
+#[derive(Debug)]
+struct Known {
+    turns: Vec<TurnRecord>,
+    items: Vec<ItemRecord>,
+    /// A turn of which there are more items than were read.
+    cut_off: Option<String>,
+}
+
+/// A comparison with the runtime's history that goes on.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    known: Known,
+    /// Whether the version has pages; else there is one answer with everything.
+    paged: bool,
+    /// Results of the child so far, newest turns first.
+    pages: Vec<RawJson>,
+}
+
+/// How far the recovery of a thread is.
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    /// Whether the thread was cut and is still to be compared with the runtime's history.
+    pub(super) wanted: bool,
+    /// Whether that goes on now: messages wait for it.
+    pub(super) running: bool,
+    /// Whether the runtime loaded the thread with other controls than it was asked for.
+    pub(super) mistrusted: bool,
+    /// Dropped when it is over.
+    done: Vec<oneshot::Sender<()>>,
+    /// Turns that somebody else started, or that are ours and whose answer is on its way.
+    unclaimed: Vec<String>,
+    /// Turns that are to be interrupted.
+    pub(super) to_interrupt: Vec<String>,
+}
+
+impl Recovery {
+    /// Of a thread as it was stored.
+    pub(super) fn of(wanted: bool) -> Self {
+        Self { wanted, ..Self::default() }
+    }
+}
+
+fn read_known(store: &dyn Store, id: &ThreadId) -> Result<Known, StoreError> {
+    let turns = read_latest_turns(store, id, KNOWN_TURNS)?;
+    let items = read_latest_items(store, id, KNOWN_ITEMS)?;
+    let is_full = items.len() == KNOWN_ITEMS;
+    let oldest = items.first().filter(|_| is_full);
+    let cut_off = oldest.map(|item| item.turn_id.clone());
+    Ok(Known { turns, items, cut_off })
+}
+
+impl Thread {
+    /// Loads the thread and compares it, if it was cut. `done` is dropped when that is over.
+    pub(super) fn recover(&mut self, done: Option<oneshot::Sender<()>>, ctx: &mut Context<Self>) {
+        self.recovery.done.extend(done);
+        if self.recovery.running {
+            return;
+        }
+        let record = &self.state.record;
+        if !record.materialized || record.archived {
+            // The runtime does not know the first kind, and refuses the second one.
+            self.recovery.wanted = false;
+        }
+        let Some(incarnation) = self.runtime.as_ref().map(|up| up.incarnation) else {
+            return self.finish_recovery(ctx);
+        };
+        if !self.recovery.wanted {
+            return self.finish_recovery(ctx);
+        }
+        self.recovery.running = true;
+        if self.is_loaded() {
+            return self.compare(incarnation, ctx);
+        }
+        // Somebody's resume is on its way: the comparison follows it.
+        let resumes = |pending: &Pending| matches!(pending, Pending::Resume { .. });
+        if self.pending.values().any(resumes) {
+            return;
+        }
+        let controls = self.state.record.controls.clone();
+        self.resume(controls, AfterResume::Compare, ctx);
+    }
+
+    /// The thread is loaded: what the store knows is read, then the child is asked.
+    pub(super) fn compare(&mut self, incarnation: Incarnation, ctx: &mut Context<Self>) {
+        self.recovery.running = true;
+        let store = self.shared.store.clone();
+        let id = self.id.clone();
+        let work = async move { store.read(move |store| read_known(store, &id)).await };
+        self.spawn_busy(work, ctx, move |thread, known, ctx| {
+            let same_child =
+                thread.runtime.as_ref().is_some_and(|up| up.incarnation == incarnation);
+            match known {
+                Ok(known) if same_child => {
+                    let paged = thread.child_has("thread/turns/list");
+                    let comparison = Comparison { known, paged, pages: Vec::new() };
+                    thread.ask_history(comparison, None, ctx);
+                }
+                Ok(_) => thread.finish_recovery(ctx),
+                Err(error) => {
+                    tracing::error!(thread = %thread.id, %error, "a session is not compared");
+                    thread.finish_recovery(ctx);
+                }
+            }
+        });
+    }
+
+    fn ask_history(
+        &mut self,
+        comparison: Comparison,
+        cursor: Option<String>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (method, params) = if comparison.paged {
+            let mut params =
+                json!({ "threadId": self.id, "limit": PAGE_TURNS, "itemsView": "full" });
+            if let Some(cursor) = cursor {
+                params["cursor"] = json!(cursor);
+            }
+            ("thread/turns/list", params)
+        } else {
+            ("thread/read", json!({ "threadId": self.id, "includeTurns": true }))
+        };
+        self.call(method, params, Pending::History(Box::new(comparison)), ctx);
+    }
+
+    /// A page of the runtime's history, as it came.
+    pub(super) fn history_answered(
+        &mut self,
+        mut comparison: Comparison,
+        outcome: CallOutcome,
+        ctx: &mut Context<Self>,
+    ) {
+        match outcome {
+            // The child is gone; the next one is asked.
+            Err(CallFailure::Unavailable) => self.finish_recovery(ctx),
+            Err(error) => {
+                tracing::warn!(thread = %self.id, %error, "the runtime does not tell its history");
+                self.conclude(&comparison, false, ctx);
+            }
+            Ok(page) => {
+                let next = if comparison.paged { read_turns_page(page.get()) } else { None };
+                let next = next.and_then(|page| comparison.known.next_page(&page));
+                comparison.pages.push(page);
+                let bytes: usize = comparison.pages.iter().map(RawJson::size).sum();
+                match next {
+                    Some(cursor) if comparison.pages.len() < MOST_PAGES && bytes < MOST_BYTES => {
+                        self.ask_history(comparison, Some(cursor), ctx);
+                    }
+                    more => self.conclude(&comparison, more.is_none(), ctx),
+                }
+            }
+        }
+    }
+
+    /// Compares, stores and shows what is new.
+    fn conclude(&mut self, comparison: &Comparison, complete: bool, ctx: &mut Context<Self>) {
+        let mut history: Vec<HistoryTurn<'_>> = Vec::new();
+        for page in &comparison.pages {
+            let turns = match comparison.paged {
+                true => read_turns_page(page.get()).map(|page| page.turns),
+                false => read_thread_turns(page.get()),
+            };
+            history.extend(turns.unwrap_or_default());
+        }
+        let known = &comparison.known;
+        for turn in &mut history {
+            // Of such a turn it cannot be said which items are missing.
+            if known.cut_off.as_ref() == Some(&turn.id) {
+                turn.items.clear();
+            }
+        }
+        let reconciled =
+            self.state.reconcile(&known.turns, &known.items, &history, clock::now_ms());
+        self.note(reconciled.writes);
+        self.recovery.wanted = false;
+        self.shared.config.stats.recoveries.fetch_add(1, Ordering::Relaxed);
+        let payload = json!({
+            "threadId": self.id,
+            "turnsCorrected": reconciled.corrected,
+            "turnsAdded": reconciled.added,
+            "itemsAdopted": reconciled.items,
+            "complete": complete,
+        });
+        tracing::info!(thread = %self.id, %payload, "a session was compared with the runtime");
+        self.event("session_reconciled", false, &payload);
+        self.finish_recovery(ctx);
+    }
+
+    /// The recovery is over, well or not.
+    pub(super) fn finish_recovery(&mut self, ctx: &mut Context<Self>) {
+        self.recovery.running = false;
+        self.recovery.done.clear();
+        self.send_waiting(ctx);
+    }
+
+    /// The runtime did not load the thread.
+    pub(super) fn resume_failed(
+        &mut self,
+        error: CallFailure,
+        then: AfterResume,
+        ctx: &mut Context<Self>,
+    ) {
+        let failure = error.failure("thread/resume");
+        if error == CallFailure::Unavailable {
+            then.refuse(failure.into());
+            return self.finish_recovery(ctx);
+        }
+        let by_itself = then.is_compare() || self.recovery.running;
+        self.explain(failure, ctx, move |thread, failure, ctx| {
+            if failure.code == ErrorCode::ThreadInUse {
+                thread.set_problem("thread_in_use", failure.message.clone());
+            } else if by_itself {
+                thread.set_problem("resume_failed", failure.message.clone());
+            }
+            then.refuse(failure.into());
+            // The next message tries again, and is told.
+            thread.recovery.wanted = false;
+            thread.finish_recovery(ctx);
+        });
+    }
+
+    /// The runtime began a turn that was not known.
+    pub(super) fn turn_seen(&mut self, turn_id: &str) {
+        if self.starts_turn() {
+            // It may be the one whose answer is on its way.
+            self.recovery.unclaimed.push(turn_id.to_owned());
+        } else {
+            self.adopt_turn(turn_id);
+        }
+    }
+
+    /// A call that starts a turn was answered: what else has begun is not ours.
+    pub(super) fn claim_turn(&mut self, ours: Option<&str>) {
+        self.recovery.unclaimed.retain(|turn| Some(turn.as_str()) != ours);
+        if self.starts_turn() {
+            return;
+        }
+        for turn in std::mem::take(&mut self.recovery.unclaimed) {
+            self.adopt_turn(&turn);
+        }
+    }
+
+    fn starts_turn(&self) -> bool {
+        self.pending.values().any(|pending| matches!(pending, Pending::TurnStart { .. }))
+    }
+
+    /// A turn that the runtime started by itself (a queued submission, a goal) runs like others.
+    fn adopt_turn(&mut self, turn_id: &str) {
+        tracing::info!(thread = %self.id, turn = turn_id, "the runtime started a turn by itself");
+        let payload = json!({ "threadId": self.id, "turnId": turn_id, "why": "runtime" });
+        self.event("turn_adopted", false, &payload);
+        if self.recovery.mistrusted {
+            self.recovery.to_interrupt.push(turn_id.to_owned());
+        }
+    }
+
+    /// Interrupts turns that must not go on.
+    pub(super) fn interrupt_mistrusted(&mut self, ctx: &mut Context<Self>) {
+        for turn_id in std::mem::take(&mut self.recovery.to_interrupt) {
+            let params = json!({ "threadId": self.id, "turnId": turn_id });
+            self.call("turn/interrupt", params, Pending::Interrupt { turn_id, reply: None }, ctx);
+        }
+    }
+}
+
+impl Known {
+    /// The cursor behind a page, unless what is older is known for certain: the end of a turn on
+    /// the page was seen as it happened.
+    fn next_page(&self, page: &HistoryPage<'_>) -> Option<String> {
+        let seen = |turn: &HistoryTurn<'_>| {
+            self.turns.iter().any(|known| {
+                known.id == turn.id
+                    && known.status != TurnStatus::InProgress
+                    && !known.ended_by_manager
+            })
+        };
+        if page.turns.iter().any(seen) {
+            return None;
+        }
+        page.next_cursor.clone()
+    }
+}

@@ -1,0 +1,201 @@
+//! Requests on their way to the disk, and what becomes of them when a life is over.
+
+use std::sync::atomic::Ordering;
+
+use cm_core::ids::{Incarnation, RequestId};
+use cm_core::request::{
+    Decision, ExpiryReason, REQUEST_RECORD_VERSION, Refusal, RequestFamily, RequestKind,
+    RequestRecord, RequestState,
+};
+use cm_core::rpc::RpcId;
+use cm_core::wire::{ApprovalDecision, ApprovalScope};
+use serde_json::json;
+
+use super::super::*;
+use super::bench::*;
+use crate::store::{MemoryStore, OpenMark, Store, WriteBatch, put_open, put_request};
+
+#[test]
+fn a_disk_that_is_full_for_a_moment_costs_no_answer() {
+    on_system(async {
+        let disk = Disk::default();
+        let full = disk.full.clone();
+        let mut bench = Bench::new(disk).await;
+        bench.says(vec![turn_started()]).await;
+        bench.frame("turn_adopted").await;
+        full.store(true, Ordering::Relaxed);
+        bench.says(vec![approval_request(0)]).await;
+        // The thread goes on meanwhile.
+        let after = notification("item/after", &json!({ "threadId": "t" }));
+        bench.says(vec![after]).await;
+        bench.frame("app_server.item.after").await;
+        assert!(bench.pending().await.is_empty(), "it is not shown before it is stored");
+        full.store(false, Ordering::Relaxed);
+        let shown = bench.frame("approval").await;
+        let pending = bench.pending().await;
+        assert_eq!(pending.len(), 1);
+        assert_eq!(shown["payload"]["approvalId"], pending[0].id.as_str());
+    });
+}
+
+#[test]
+fn a_request_whose_turn_ends_while_the_disk_is_full_is_forgotten() {
+    on_system(async {
+        let disk = Disk::default();
+        let full = disk.full.clone();
+        let mut bench = Bench::new(disk).await;
+        bench.says(vec![turn_started()]).await;
+        bench.frame("turn_adopted").await;
+        full.store(true, Ordering::Relaxed);
+        bench.says(vec![approval_request(0)]).await;
+        bench.says(vec![turn_ended()]).await;
+        bench.frame("app_server.turn.completed").await;
+        full.store(false, Ordering::Relaxed);
+        // Behind the moment at which it would have been declined.
+        bench.says(vec![turn_started(), approval_request(1)]).await;
+        until_declined_would_have_come(&mut bench).await;
+    });
+}
+
+async fn until_declined_would_have_come(bench: &mut Bench) {
+    let (told, waiting) = tokio::sync::oneshot::channel();
+    actix::spawn(async move {
+        tokio::time::sleep(2 * STORE_PATIENCE_HERE).await;
+        told.send(()).ok();
+    });
+    waiting.await.unwrap();
+    while let Ok(frame) = bench.frames.try_recv() {
+        assert_ne!(frame["type"], "request_declined", "{frame}");
+    }
+}
+
+#[test]
+fn a_request_that_is_said_twice_is_one_request() {
+    on_system(async {
+        let mut bench = Bench::new(MemoryStore::default()).await;
+        bench.says(vec![turn_started(), approval_request(0), approval_request(0)]).await;
+        bench.frame("approval").await;
+        bench.says(vec![approval_request(0)]).await;
+        assert_eq!(bench.pending().await.len(), 1);
+        bench.says(vec![approval_request(1)]).await;
+        assert_eq!(bench.pending().await.len(), 2);
+    });
+}
+
+#[test]
+fn long_params_are_shown_short_and_kept_whole() {
+    on_system(async {
+        let mut bench = Bench::new(MemoryStore::default()).await;
+        let arguments = "x".repeat(2 << 20);
+        let params = json!({
+            "threadId": "t", "turnId": "u", "callId": "c", "tool": "paste", "arguments": arguments,
+        });
+        let whole = params.to_string();
+        bench.says(vec![turn_started(), request(0, "item/tool/call", &params)]).await;
+        let shown = bench.frame("tool_call_requested").await;
+        assert_eq!(shown["payload"]["tool"], "paste");
+        assert_eq!(shown["payload"]["arguments"]["truncated"], true);
+        let id = RequestId::parse(shown["payload"]["requestId"].as_str().unwrap()).unwrap();
+        assert_eq!(bench.threads.request_params(id).await.unwrap(), whole.as_bytes());
+        let none = RequestId::from_random([1; 16]);
+        let missing = bench.threads.request_params(none.clone()).await;
+        assert_eq!(missing, Err(SessionError::NoRequest(none)));
+    });
+}
+
+fn decision() -> Decision {
+    Decision {
+        label: "accept".to_owned(),
+        scope: Some("turn".to_owned()),
+        success: None,
+        result: json!({ "decision": "accept" }),
+        by: "me".to_owned(),
+        at: "then".to_owned(),
+    }
+}
+
+fn claimed() -> RequestRecord {
+    RequestRecord {
+        version: REQUEST_RECORD_VERSION,
+        id: RequestId::from_random([7; 16]),
+        kind: RequestKind::CommandApproval,
+        method: "item/commandExecution/requestApproval".to_owned(),
+        thread_id: thread(),
+        turn_id: Some("u".to_owned()),
+        item_id: None,
+        call_id: None,
+        incarnation: LIFE,
+        rpc_id: RpcId::Number(0),
+        params: json!({}),
+        params_bytes: None,
+        created_at: "then".to_owned(),
+        created_ms: 1,
+        ended_ms: None,
+        deadline_at: None,
+        deadline_ms: None,
+        ordinal: 5,
+        state: RequestState::Deciding { decision: decision() },
+    }
+}
+
+/// The manager died between the claim and the answer. The new manager's first child has the same
+/// number as the old one's, and may ask with the same id: nothing reaches it.
+#[test]
+fn a_claim_that_outlived_the_manager_expires_with_what_was_decided() {
+    on_system(async {
+        let disk = Disk::default();
+        let first = Bench::new(disk.clone()).await;
+        first.says(vec![turn_started(), turn_ended()]).await;
+        first.detail().await;
+        drop(first);
+        let record = claimed();
+        let mut batch = WriteBatch::default();
+        put_request(&mut batch, &record).unwrap();
+        let mark = OpenMark {
+            boot: "another".to_owned(),
+            incarnation: Some(Incarnation(1)),
+            turns: Some(Vec::new()),
+            requests: vec![record.id.clone()],
+            recover: false,
+        };
+        put_open(&mut batch, &thread(), &mark).unwrap();
+        disk.commit(&[batch]).unwrap();
+
+        let bench = Bench::new(disk).await;
+        let family = RequestFamily::Approval;
+        let all = bench.threads.requests(&thread(), family, true).await.unwrap();
+        assert_eq!((all.len(), all[0].status()), (1, "expired"));
+        assert_eq!(all[0].decision(), Some(&decision()));
+        let input = DecisionInput::Approval {
+            decision: ApprovalDecision::Decline,
+            scope: ApprovalScope::Turn,
+        };
+        let late = bench.threads.decide(record.id, input, "late".to_owned()).await;
+        let Err(SessionError::Refused { refusal, .. }) = late else { panic!("{late:?}") };
+        let Refusal::Expired { reason, decision: told, .. } = refusal else {
+            panic!("{refusal:?}")
+        };
+        assert_eq!(reason, ExpiryReason::ManagerRestarted);
+        assert_eq!(told.as_deref(), Some(&decision()));
+    });
+}
+
+#[test]
+fn a_panic_is_told_until_a_turn_ends_well() {
+    on_system(async {
+        let mut bench = Bench::new(MemoryStore::default()).await;
+        bench.says(vec![turn_started()]).await;
+        bench.says(vec![notification("test/panic", &json!({ "threadId": "t" }))]).await;
+        let problem = bench.frame("session_problem").await;
+        assert_eq!(problem["payload"]["problem"]["code"], "degraded");
+        let detail = bench.detail().await;
+        assert_eq!(detail.session.problem.map(|problem| problem.code).as_deref(), Some("degraded"));
+        assert_eq!(bench.observed().await["degraded"]["t"]["panics"], 1);
+        bench.says(vec![turn_ended()]).await;
+        for reason in ["problem", "problem_solved"] {
+            let updated = bench.frame("session_updated").await;
+            assert_eq!(updated["payload"]["reason"], reason, "{updated}");
+        }
+        assert_eq!(bench.detail().await.session.problem, None);
+    });
+}

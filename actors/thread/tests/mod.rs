@@ -1,0 +1,8 @@
+//! Registry, threads, journal and store together, fed with what a child would say.
+
+mod asking;
+mod bench;
+mod history;
+mod letting_go;
+mod lists;
+mod lives;

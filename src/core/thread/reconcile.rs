@@ -1,0 +1,283 @@
+//! What the runtime's own history says of a thread after its process was gone.
+//!
+//! The runtime is the authority: a turn that the manager ended because the process was gone may
+//! have ended well before that, and the runtime may have done more than the manager saw. Its
+//! history is also incomplete, and in threads of the older form its items have other ids than they
+//! had when they streamed. So nothing that is known is ever replaced by less, and items are
+//! matched by id, then by what they say.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::item::RawItem;
+use super::record::{ItemRecord, ItemState, TurnRecord, TurnStatus};
+use super::state::{REMEMBERED_TURNS, ThreadState, Writes};
+
+/// A turn as the runtime's history has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryTurn<'a> {
+    /// The runtime's id.
+    pub id: String,
+    /// The runtime's word.
+    pub status: String,
+    /// The runtime's error object.
+    pub error: Option<Value>,
+    /// Epoch milliseconds.
+    pub started_ms: Option<i64>,
+    /// Epoch milliseconds.
+    pub ended_ms: Option<i64>,
+    /// Its items, in order.
+    pub items: Vec<RawItem<'a>>,
+}
+
+/// A page of `thread/turns/list`, newest first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryPage<'a> {
+    /// The turns.
+    pub turns: Vec<HistoryTurn<'a>>,
+    /// Where the next page starts.
+    pub next_cursor: Option<String>,
+}
+
+/// What a comparison with the runtime's history changed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reconciled {
+    /// Turns that did not end as the manager thought.
+    pub corrected: Vec<String>,
+    /// Turns that the manager never saw.
+    pub added: Vec<String>,
+    /// Items that were missing or incomplete.
+    pub items: usize,
+    /// What is to be stored.
+    pub writes: Writes,
+}
+
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    data: Vec<&'a RawValue>,
+    #[serde(default, rename = "nextCursor")]
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Read<'a> {
+    #[serde(borrow)]
+    thread: Turns<'a>,
+}
+
+#[derive(Deserialize)]
+struct Turns<'a> {
+    #[serde(borrow)]
+    turns: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Turn<'a> {
+    id: String,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    error: Option<Value>,
+    /// Seconds.
+    #[serde(default)]
+    started_at: Option<i64>,
+    /// Seconds.
+    #[serde(default)]
+    completed_at: Option<i64>,
+    #[serde(borrow, default)]
+    items: Vec<&'a RawValue>,
+}
+
+/// Reads the result of `thread/turns/list`; `None` when it is none.
+pub fn read_turns_page(result: &str) -> Option<HistoryPage<'_>> {
+    let page: Page<'_> = serde_json::from_str(result).ok()?;
+    let turns = page.data.into_iter().filter_map(turn).collect();
+    Some(HistoryPage { turns, next_cursor: page.next_cursor })
+}
+
+/// Reads the turns out of the result of `thread/read`, newest first; `None` when it is none.
+pub fn read_thread_turns(result: &str) -> Option<Vec<HistoryTurn<'_>>> {
+    let read: Read<'_> = serde_json::from_str(result).ok()?;
+    Some(read.thread.turns.into_iter().rev().filter_map(turn).collect())
+}
+
+fn turn(raw: &RawValue) -> Option<HistoryTurn<'_>> {
+    let turn: Turn<'_> = serde_json::from_str(raw.get()).ok()?;
+    let milliseconds = |seconds: i64| seconds.saturating_mul(1000);
+    Some(HistoryTurn {
+        id: turn.id,
+        status: turn.status.unwrap_or_default(),
+        error: turn.error.filter(|error| !error.is_null()),
+        started_ms: turn.started_at.map(milliseconds),
+        ended_ms: turn.completed_at.map(milliseconds),
+        items: turn.items.iter().filter_map(|item| RawItem::of_json(item.get())).collect(),
+    })
+}
+
+impl HistoryTurn<'_> {
+    /// Whether the runtime says that it is over. Codex 0.106 goes on saying `inProgress` of a turn
+    /// that was cut.
+    fn is_over(&self) -> bool {
+        !matches!(self.status.as_str(), "" | "inProgress")
+    }
+}
+
+impl ThreadState {
+    /// Compares with the runtime's history, newest turn first. `turns` and `items` are what the
+    /// store has of these turns.
+    pub fn reconcile(
+        &mut self,
+        turns: &[TurnRecord],
+        items: &[ItemRecord],
+        history: &[HistoryTurn<'_>],
+        now_ms: i64,
+    ) -> Reconciled {
+        let mut reconciled = Reconciled::default();
+        for past in history.iter().rev() {
+            if !past.is_over() || past.id.is_empty() || self.is_running(&past.id) {
+                continue;
+            }
+            let known = turns.iter().find(|turn| turn.id == past.id);
+            let known = known.or_else(|| self.ended.iter().find(|turn| turn.id == past.id));
+            let status = TurnStatus::of_ended(Some(&past.status));
+            let Some(known) = known.cloned() else {
+                let turn = TurnRecord {
+                    ordinal: self.record.next_turn,
+                    id: past.id.clone(),
+                    status,
+                    error: past.error.clone(),
+                    started_ms: past.started_ms.unwrap_or(now_ms),
+                    ended_ms: past.ended_ms.or(past.started_ms).or(Some(now_ms)),
+                    ended_by_manager: false,
+                };
+                self.record.next_turn += 1;
+                self.record.materialized = true;
+                reconciled.added.push(past.id.clone());
+                self.keep_ended(turn.clone(), &mut reconciled.writes);
+                self.adopt_items(past, &[], &turn, &mut reconciled, now_ms);
+                continue;
+            };
+            if !known.ended_by_manager {
+                // The manager saw its end, and so its items.
+                continue;
+            }
+            let mut turn = known;
+            if status != TurnStatus::Interrupted {
+                turn.status = status;
+                turn.error = past.error.clone();
+                turn.ended_ms = past.ended_ms.or(turn.ended_ms);
+                turn.ended_by_manager = false;
+                reconciled.corrected.push(turn.id.clone());
+                self.keep_ended(turn.clone(), &mut reconciled.writes);
+            }
+            let ours: Vec<ItemRecord> =
+                items.iter().filter(|item| item.turn_id == past.id).cloned().collect();
+            self.adopt_items(past, &ours, &turn, &mut reconciled, now_ms);
+        }
+        if !reconciled.writes.is_empty() {
+            reconciled.writes.thread = true;
+            self.touch(now_ms);
+        }
+        reconciled
+    }
+
+    /// Keeps a turn that is over, in place of what was known of it.
+    fn keep_ended(&mut self, turn: TurnRecord, writes: &mut Writes) {
+        writes.turns.push(turn.clone());
+        match self.ended.iter_mut().find(|known| known.id == turn.id) {
+            Some(known) => *known = turn,
+            None => self.ended.push_back(turn),
+        }
+        while self.ended.len() > REMEMBERED_TURNS {
+            if let Some(oldest) = self.ended.pop_front() {
+                self.items.forget_turn(&oldest.id);
+            }
+        }
+    }
+
+    /// Takes over the items of a turn that are not known, or not to their end.
+    fn adopt_items(
+        &mut self,
+        past: &HistoryTurn<'_>,
+        ours: &[ItemRecord],
+        turn: &TurnRecord,
+        reconciled: &mut Reconciled,
+        now_ms: i64,
+    ) {
+        let matches = matched(&past.items, ours);
+        for (item, place) in past.items.iter().zip(matches) {
+            let ended_ms = turn.ended_ms.or(Some(now_ms));
+            let body = || Bytes::copy_from_slice(item.json.as_bytes());
+            let known = place.and_then(|place| ours.get(place));
+            let writes = match known {
+                Some(known) if known.state == ItemState::Completed => continue,
+                Some(known) => {
+                    let before = (known.ordinal, known.bytes);
+                    let row = ItemRecord {
+                        id: item.id.as_ref().to_owned(),
+                        kind: item.kind.as_ref().to_owned(),
+                        state: ItemState::Completed,
+                        ended_ms: known.ended_ms.or(ended_ms),
+                        bytes: item.json.len() as u64,
+                        digest: item.digest,
+                        ..known.clone()
+                    };
+                    let remembered = row.clone();
+                    self.items
+                        .change(|other| other.ordinal == row.ordinal, |other| *other = remembered);
+                    self.change_row(before, row, body())
+                }
+                None => {
+                    let row = ItemRecord {
+                        ordinal: self.next_row(),
+                        turn_id: past.id.clone(),
+                        id: item.id.as_ref().to_owned(),
+                        kind: item.kind.as_ref().to_owned(),
+                        state: ItemState::Completed,
+                        started_ms: Some(turn.started_ms),
+                        ended_ms,
+                        bytes: item.json.len() as u64,
+                        digest: item.digest,
+                    };
+                    if let Some(words) = &item.words {
+                        self.record.keep_preview(words);
+                    }
+                    self.add_row(row, body())
+                }
+            };
+            reconciled.items += 1;
+            reconciled.writes.extend(writes);
+        }
+    }
+}
+
+/// For each of the runtime's items the place of ours that it is: the one with its id, or one that
+/// says the same, or one of its kind that was cut off.
+fn matched(theirs: &[RawItem<'_>], ours: &[ItemRecord]) -> Vec<Option<usize>> {
+    let mut places: Vec<Option<usize>> = vec![None; theirs.len()];
+    let mut taken = vec![false; ours.len()];
+    let rules: [fn(&RawItem<'_>, &ItemRecord) -> bool; 3] = [
+        |item, row| row.id == item.id,
+        |item, row| row.kind == item.kind && item.digest.is_some() && row.digest == item.digest,
+        |item, row| {
+            row.kind == item.kind && row.state != ItemState::Completed && item.words.is_none()
+        },
+    ];
+    for rule in rules {
+        for (place, item) in places.iter_mut().zip(theirs) {
+            if place.is_some() {
+                continue;
+            }
+            let found = ours.iter().zip(&taken).position(|(row, taken)| !taken && rule(item, row));
+            if let Some(taken) = found.and_then(|found| taken.get_mut(found)) {
+                *taken = true;
+                *place = found;
+            }
+        }
+    }
+    places
+}
