@@ -177,7 +177,7 @@ async fn run(
         settings.store.export_every,
     ));
     let first: FirstStore = Arc::new(Mutex::new(Some(Box::new(store))));
-    let stats = Stats::default();
+    let stats = Stats::new(store_handle.clone());
     let handles = Handles {
         vitals: Vitals {
             writes_fail: store_handle.failing(),

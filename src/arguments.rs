@@ -47,6 +47,9 @@ pub(crate) enum Command {
     /// Make the token that clients present
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Check, compact, export and import the store while no manager runs
+    #[command(subcommand)]
+    Store(StoreCommand),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -67,6 +70,77 @@ pub(crate) enum ConfigCommand {
     },
     /// Print a `.env` file with every name, its default and what it does
     Example,
+}
+
+/// `store …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Look at every record of the store; exit code 1 if something is wrong
+    Check {
+        #[command(flatten)]
+        flags: StoreFlags,
+    },
+    /// Copy what is alive into a new database, which gives its space back
+    Compact {
+        #[command(flatten)]
+        flags: StoreFlags,
+    },
+    /// Write the store as lines of JSON
+    Export {
+        /// The file to make; without one it is made among the manager's own exports
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        flags: StoreFlags,
+    },
+    /// Make a store from an export, where there is none
+    Import {
+        /// The export
+        file: PathBuf,
+        #[command(flatten)]
+        flags: StoreFlags,
+    },
+    /// Make an empty store in the place of one that was lost
+    Init {
+        #[command(flatten)]
+        flags: StoreFlags,
+    },
+}
+
+impl StoreCommand {
+    fn flags(&self) -> &StoreFlags {
+        match self {
+            Self::Check { flags }
+            | Self::Compact { flags }
+            | Self::Export { flags, .. }
+            | Self::Import { flags, .. }
+            | Self::Init { flags } => flags,
+        }
+    }
+
+    /// Whether programs read the output.
+    pub(crate) fn json(&self) -> bool {
+        self.flags().json
+    }
+
+    /// What says where the data directory is.
+    pub(crate) fn settings(&self) -> SettingsFlags {
+        let StoreFlags { data_dir, config, .. } = self.flags().clone();
+        SettingsFlags { data_dir, config, ..SettingsFlags::default() }
+    }
+}
+
+/// Flags of every `store` command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StoreFlags {
+    /// The data directory of the store (DATA_DIR; default .data)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<OsString>,
+    /// Read this configuration file (CODEX_MANAGER_CONFIG)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
 }
 
 /// `token …`.
@@ -176,7 +250,7 @@ mod tests {
         tree.build();
         insta::assert_snapshot!("help", tree.render_long_help());
         let mut texts = Vec::new();
-        for name in ["serve", "app-server", "config", "doctor", "token"] {
+        for name in ["serve", "app-server", "config", "doctor", "token", "store"] {
             let command = tree.find_subcommand_mut(name).expect(name);
             texts.push(command.render_long_help().to_string());
             for inner in command.get_subcommands_mut().filter(|inner| inner.get_name() != "help") {

@@ -8,7 +8,8 @@ use cm_core::error::exit;
 use crate::arguments::{Command, ConfigCommand, SettingsFlags, TokenCommand};
 use crate::complaint::Complaint;
 use crate::config::{Loaded, Problems, example, load, show_json, show_text, write_new_token};
-use crate::{app, client, doctor, telemetry};
+use crate::store_tool::Done;
+use crate::{app, client, doctor, store_tool, telemetry};
 
 /// Why a command ended early.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,12 @@ pub(crate) fn run(command: Command) -> Result<u8, Ended> {
             Ok(report.exit())
         }
         Command::Token(TokenCommand::New { path }) => new_token(&path),
+        Command::Store(command) => {
+            let loaded = configuration(command.settings())?.map_err(Complaint::from)?;
+            let Done { output, exit } = store_tool::run(&command, &loaded.settings.data_dir)?;
+            print(&output)?;
+            Ok(exit)
+        }
         Command::Client(command) => Ok(client::run(command)),
     }
 }

@@ -6,7 +6,7 @@
 //!   `client`: the commands that talk to a running server; `own_server`: one of their own.
 //! - `config`: configuration, and which app-server runs; `login`: its login.
 //! - `app`: the server, built from its parts; `shutdown`: signals and the ordered stop.
-//! - `doctor`: what is wrong and how to mend it.
+//! - `doctor`: what is wrong and how to mend it; `store_tool`: maintenance of the store.
 //! - `telemetry`: logging and the panic hook; `complaint`: messages and exit codes.
 //!
 //! The folders `core`, `process`, `runtime` and `cli` are crates of their own; `bin/cmgr.rs` is the
@@ -22,6 +22,7 @@ mod doctor;
 mod login;
 mod own_server;
 mod shutdown;
+mod store_tool;
 mod telemetry;
 
 use std::io::{self, Write};

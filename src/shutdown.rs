@@ -38,7 +38,13 @@ pub(crate) struct Stoppable {
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// Caught so that a write beyond the limit of a file's size fails, which the store can deal
+    /// with; by default the signal ends the process.
+    _file_size: Signal,
 }
+
+/// SIGXFSZ, on Linux and the BSDs.
+const SIGXFSZ: i32 = nix::sys::signal::Signal::SIGXFSZ as i32;
 
 impl Signals {
     /// Begins to catch them; needs the runtime.
@@ -49,7 +55,8 @@ impl Signals {
     pub(crate) fn catch() -> std::io::Result<Self> {
         let (interrupt, terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate })
+        let _file_size = signal(SignalKind::from_raw(SIGXFSZ))?;
+        Ok(Self { interrupt, terminate, _file_size })
     }
 
     async fn next(&mut self) -> &'static str {

@@ -174,8 +174,7 @@ pub(super) fn load(path: &Path, store: &dyn Store) -> Result<(), ImportError> {
     lines.next()?;
     let mut batch = WriteBatch::default();
     let mut bytes = 0;
-    loop {
-        let Some(line) = lines.next()? else { break };
+    while let Some(line) = lines.next()? {
         if !line.starts_with("{\"key\":") {
             break;
         }

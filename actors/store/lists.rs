@@ -2,7 +2,7 @@
 
 use cm_core::thread::ThreadRecord;
 
-use super::backend::{Entry, Store, StoreError};
+use super::backend::{Store, StoreError};
 use super::keys;
 use super::scan::Scan;
 
@@ -15,9 +15,9 @@ const PAGE_BYTES: usize = 1024 * 1024;
 pub struct ThreadPage {
     /// The threads.
     pub records: Vec<ThreadRecord>,
-    /// Why others are not among them.
+    /// Why others are not among them: what was read is no thread.
     pub damaged: Vec<StoreError>,
-    /// The key of the last one, damaged or not; `None` when there were no more.
+    /// The key of the last one, understood or not; `None` when there were no more.
     pub last: Option<Vec<u8>>,
 }
 
@@ -26,7 +26,7 @@ pub struct ThreadPage {
 ///
 /// # Errors
 ///
-/// [`StoreError`], when it concerns more than a record.
+/// [`StoreError`].
 pub fn read_thread_page(
     store: &dyn Store,
     after: Option<&[u8]>,
@@ -37,14 +37,9 @@ pub fn read_thread_page(
         scan = scan.after(key);
     }
     let mut page = ThreadPage::default();
-    let entries = match store.scan(&scan) {
-        Ok(entries) => entries,
-        Err(StoreError::Record { .. }) => one_by_one(store, &scan, &mut page)?,
-        Err(error) => return Err(error),
-    };
-    if let Some((key, _)) = entries.last() {
-        page.last = page.last.max(Some(key.clone()));
-    }
+    // One that cannot be read is passed over, logged and counted by the store.
+    let entries = store.scan(&scan)?;
+    page.last = entries.last().map(|(key, _)| key.clone());
     for (key, value) in entries {
         match serde_json::from_slice(&value) {
             Ok(record) => page.records.push(record),
@@ -55,25 +50,6 @@ pub fn read_thread_page(
         }
     }
     Ok(page)
-}
-
-/// Reads what can be read of a page in which something cannot.
-fn one_by_one(
-    store: &dyn Store,
-    scan: &Scan,
-    page: &mut ThreadPage,
-) -> Result<Vec<Entry>, StoreError> {
-    let mut entries = Vec::new();
-    for key in store.keys(scan)? {
-        page.last = Some(key.clone());
-        match store.get(&key) {
-            Ok(Some(value)) => entries.push((key, value)),
-            Ok(None) => {}
-            Err(error @ StoreError::Record { .. }) => page.damaged.push(error),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(entries)
 }
 
 #[cfg(test)]

@@ -73,5 +73,5 @@ pub use records::{
 pub use restore::Restored;
 pub use scan::Scan;
 pub use sled_engine::SledEngine;
-pub use stats::{COMMIT_BATCHES, COMMIT_MICROS, HistogramView, StoreStats, StoreStatsView};
+pub use stats::{COMMIT_BATCHES, COMMIT_MICROS, StoreStats, StoreStatsView};
 pub use transcript::{ItemVisitor, read_item, read_turns, visit_items};

@@ -2,6 +2,9 @@
 
 use std::ops::Bound;
 
+/// Two ends of a range of keys.
+pub(super) type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
 /// Which keys to read, and in which order.
 ///
 /// A caller that may meet many keys reads in pages: it sets a bound, and gives the last key of a
@@ -63,7 +66,7 @@ impl Scan {
     }
 
     /// The range of keys that match; `None` when none can.
-    pub(super) fn range(&self) -> Option<(Bound<Vec<u8>>, Bound<Vec<u8>>)> {
+    pub(super) fn range(&self) -> Option<KeyRange> {
         let lower = Bound::Included(self.prefix.clone());
         let end = after_prefix(&self.prefix);
         let upper = end.clone().map_or(Bound::Unbounded, Bound::Excluded);

@@ -27,8 +27,8 @@ const ROOM_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes on the disk for each byte written: 1.7 were measured for long values.
 const AMPLIFICATION: u64 = 2;
 
-/// Bytes of the file that is written to see whether writing works.
-const PROBE_BYTES: usize = 64 * 1024;
+/// Bytes of the file that is written to see whether writing works: twice a segment.
+const PROBE_BYTES: usize = 1024 * 1024;
 
 /// How long threads of sled's own may hold the file of a database that was closed.
 const RELEASE: Duration = Duration::from_secs(2);
@@ -149,15 +149,19 @@ impl SledEngine {
         guarded(|| call(open))
     }
 
-    /// Writes and syncs a file of its own beside the database.
+    /// Writes and syncs a file of its own beside the database, as much as opening the database may
+    /// write and as far behind its end: a limit on the size of files counts there, too.
     fn probe(&self) -> Result<(), EngineError> {
         let path = self.path.join("probe");
-        let file = File::create(&path)?;
-        file.write_all_at(&vec![0_u8; PROBE_BYTES], 0)?;
-        file.sync_all()?;
-        drop(file);
-        std::fs::remove_file(&path)?;
-        Ok(())
+        let probe = || {
+            let file = File::create(&path)?;
+            file.write_all_at(&vec![0_u8; PROBE_BYTES], self.bytes_on_disk())?;
+            file.sync_all()
+        };
+        let probed = probe();
+        // It is sparse; what is left of one is written over by the next.
+        std::fs::remove_file(&path).ok();
+        Ok(probed?)
     }
 }
 

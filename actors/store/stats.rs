@@ -3,71 +3,22 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::metrics::{Histogram, HistogramView};
+
 /// Upper bounds of the classes of commit time, in microseconds; the last class has none.
-pub const COMMIT_MICROS: [u64; 13] = [
+pub const COMMIT_MICROS: &[u64] = &[
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
     5_000_000,
 ];
 
 /// Upper bounds of the classes of batches in a commit; the last class has none.
-pub const COMMIT_BATCHES: [u64; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
-
-/// Counts of values by class.
-#[derive(Debug)]
-struct Histogram<const CLASSES: usize> {
-    /// Values in each class, not summed up.
-    classes: [AtomicU64; CLASSES],
-    /// Values above all classes.
-    above: AtomicU64,
-    sum: AtomicU64,
-}
-
-impl<const CLASSES: usize> Default for Histogram<CLASSES> {
-    fn default() -> Self {
-        Self {
-            classes: std::array::from_fn(|_| AtomicU64::new(0)),
-            above: AtomicU64::new(0),
-            sum: AtomicU64::new(0),
-        }
-    }
-}
-
-impl<const CLASSES: usize> Histogram<CLASSES> {
-    fn note(&self, bounds: &[u64; CLASSES], value: u64) {
-        let class = bounds.iter().position(|bound| value <= *bound);
-        let counter = class.and_then(|class| self.classes.get(class)).unwrap_or(&self.above);
-        counter.fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(value, Ordering::Relaxed);
-    }
-
-    fn read(&self) -> HistogramView {
-        let mut total = 0;
-        let mut cumulative = Vec::with_capacity(CLASSES);
-        for class in &self.classes {
-            total += class.load(Ordering::Relaxed);
-            cumulative.push(total);
-        }
-        let count = total + self.above.load(Ordering::Relaxed);
-        HistogramView { cumulative, count, sum: self.sum.load(Ordering::Relaxed) }
-    }
-}
-
-/// A histogram at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HistogramView {
-    /// Values up to each bound, summed up as Prometheus wants them.
-    pub cumulative: Vec<u64>,
-    /// All values.
-    pub count: u64,
-    /// Their sum, in the unit of the bounds.
-    pub sum: u64,
-}
+pub const COMMIT_BATCHES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128];
 
 /// Counters of the store's thread, written by it alone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct StoreStats {
-    micros: Histogram<13>,
-    batches: Histogram<8>,
+    micros: Histogram,
+    batches: Histogram,
     failures: AtomicU64,
     lost: AtomicU64,
     backlog: AtomicU64,
@@ -89,11 +40,22 @@ pub struct StoreStatsView {
     pub backlog: u64,
 }
 
+impl Default for StoreStats {
+    fn default() -> Self {
+        Self {
+            micros: Histogram::new(COMMIT_MICROS),
+            batches: Histogram::new(COMMIT_BATCHES),
+            failures: AtomicU64::default(),
+            lost: AtomicU64::default(),
+            backlog: AtomicU64::default(),
+        }
+    }
+}
+
 impl StoreStats {
     pub(super) fn committed(&self, batches: usize, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.micros.note(&COMMIT_MICROS, micros);
-        self.batches.note(&COMMIT_BATCHES, batches as u64);
+        self.micros.took(took);
+        self.batches.note(batches as u64);
     }
 
     pub(super) fn failed(&self) {
@@ -131,9 +93,10 @@ mod tests {
         stats.committed(3, Duration::from_micros(101));
         stats.committed(1_000, Duration::from_secs(60));
         let view = stats.read();
-        assert_eq!(view.commit_micros.cumulative[..2], [1, 2]);
-        assert_eq!(view.commit_micros.cumulative.last(), Some(&2));
+        assert_eq!(view.commit_micros.upto[..2], [(100, 1), (250, 2)]);
+        assert_eq!(view.commit_micros.upto.last(), Some(&(5_000_000, 2)));
         assert_eq!((view.commit_micros.count, view.commit_micros.sum), (3, 60_000_201));
-        assert_eq!(view.commit_batches.cumulative, [1, 1, 2, 2, 2, 2, 2, 2]);
+        let upto: Vec<u64> = view.commit_batches.upto.iter().map(|(_, count)| *count).collect();
+        assert_eq!(upto, [1, 1, 2, 2, 2, 2, 2, 2]);
     }
 }

@@ -134,7 +134,7 @@ impl Writer {
     fn commit(&mut self, batches: Vec<WriteBatch>, waiters: Vec<Option<Waiter>>) {
         // What was recorded earlier comes first: order is kept.
         let results = match self.write_backlog() {
-            Ok(()) => self.write(&batches),
+            Ok(()) => self.write(&batches, !self.failing),
             Err(error) => vec![Err(error); batches.len()],
         };
         for ((batch, waiter), result) in batches.into_iter().zip(waiters).zip(results) {
@@ -148,8 +148,9 @@ impl Writer {
         self.handle.stats().backlog(self.backlog.len());
     }
 
-    /// Writes batches; one result for each.
-    fn write(&mut self, batches: &[WriteBatch]) -> Vec<Result<(), StoreError>> {
+    /// Writes batches; one result for each. With `again` each gets a try of its own if they cannot
+    /// be written together.
+    fn write(&mut self, batches: &[WriteBatch], again: bool) -> Vec<Result<(), StoreError>> {
         let began = Instant::now();
         let Err(error) = self.store.commit(batches) else {
             self.handle.stats().committed(batches.len(), began.elapsed());
@@ -157,11 +158,11 @@ impl Writer {
             return vec![Ok(()); batches.len()];
         };
         self.handle.stats().failed();
-        if self.failing {
+        if !again {
             return vec![Err(error); batches.len()];
         }
-        // The first failure may be a passing one, or that of a single batch: each gets a try of its
-        // own, on a store that was opened again. All changes can be applied twice.
+        // It may be a passing failure, or that of a single batch. The store opens itself again
+        // first, and all changes can be applied twice.
         let mut results = Vec::with_capacity(batches.len());
         let mut broken = None;
         for batch in batches {
@@ -192,9 +193,8 @@ impl Writer {
             }
             self.store.heal().inspect_err(|_| self.handle.stats().failed())?;
             let group: Vec<WriteBatch> = self.backlog.drain(..count).collect();
-            // Healed, it counts as new: a batch that cannot be written must not hold up the rest.
-            self.failing = false;
-            let results = self.write(&group);
+            // A batch that can never be written must not hold up the rest.
+            let results = self.write(&group, true);
             self.backlog_bytes = self.backlog_bytes.saturating_sub(bytes);
             let mut refused = None;
             for (batch, result) in group.into_iter().zip(results).rev() {

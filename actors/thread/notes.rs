@@ -107,7 +107,7 @@ impl Thread {
 
     /// Says what keeps the session from working as it should.
     pub(super) fn set_problem(&mut self, code: &str, message: String) {
-        tracing::warn!(thread = %self.id, code, message, "a session has a problem");
+        tracing::warn!(thread = %self.id, code, what = message, "a session has a problem");
         let problem = SessionProblem { code: code.to_owned(), message, at: clock::now_iso() };
         let payload = json!({ "threadId": self.id, "problem": problem });
         self.state.record.problem = Some(problem);

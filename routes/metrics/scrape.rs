@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::{HttpResponse, web};
 use cm_actors::clock;
-use cm_actors::metrics::{CallEnd, CallStats, SessionStats, StreamStats};
+use cm_actors::metrics::{CallEnd, CallStats, SessionStats, Stats, StreamStats};
 use cm_actors::supervisor::ChildState;
 use cm_core::error::ErrorCode;
 
@@ -27,6 +27,7 @@ pub(crate) async fn scrape(api: web::Data<Api>) -> Result<HttpResponse, ApiError
     actors(&mut page, &api);
     calls(&mut page, api.app_server.calls());
     sessions(&mut page, &api.stats.sessions);
+    store(&mut page, &api.stats);
     stream(&mut page, &api.stats.stream);
     requests(&mut page, &api.http);
     let failed = |error: String| {
@@ -147,6 +148,43 @@ fn sessions(page: &mut Page, stats: &SessionStats) {
         "codex_manager_thread_panics_total",
         "Threads' actors that panicked and were rebuilt from the store.",
         read(&stats.panics),
+    );
+}
+
+fn store(page: &mut Page, stats: &Stats) {
+    let view = stats.store();
+    page.histograms(
+        "codex_manager_store_commit_duration_seconds",
+        "Time of commits that succeeded, from their first change to the end of fdatasync.",
+        MICROS,
+        [(Vec::new(), view.commit_micros)],
+    );
+    page.histograms(
+        "codex_manager_store_commit_batches",
+        "Batches that were committed together.",
+        1.0,
+        [(Vec::new(), view.commit_batches)],
+    );
+    page.counter(
+        "codex_manager_store_commit_failures_total",
+        "Commits that failed: the disk is full, or broken.",
+        number(view.failures),
+    );
+    page.counter(
+        "codex_manager_store_batches_lost_total",
+        "Recorded batches that were given up because writing did not work again in time.",
+        number(view.lost),
+    );
+    page.gauge(
+        "codex_manager_store_backlog",
+        "Recorded batches that wait until writing works again.",
+        number(view.backlog),
+    );
+    let waiting = u64::try_from(stats.store_waiting()).unwrap_or(u64::MAX);
+    page.gauge(
+        "codex_manager_store_jobs_waiting",
+        "Writes and reads that wait for the store.",
+        number(waiting),
     );
 }
 

@@ -38,7 +38,9 @@ pub async fn gate(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let began = Instant::now();
-    let request_id = uuid::Uuid::now_v7().to_string();
+    // Sorted by time to the millisecond. Finer order would need a lock that all workers share.
+    let now = uuid::Timestamp::now(uuid::NoContext);
+    let request_id = uuid::Uuid::new_v7(now).to_string();
     let stats = request.app_data::<web::Data<Api>>().map(|api| api.http.clone());
     let method = request.method().clone();
     let refused = check(&request).await.err();

@@ -11,6 +11,8 @@
 //! - `child_kills`: the child goes while twenty turns run; `child_kills_codex`: the real one.
 //! - `manager_kills`: the manager goes while it writes. `writers` do the writing and keep in
 //!   `ledger` what was acknowledged, which is then compared with what is there.
+//! - `fail_points`: the manager goes at a named place of a commit.
+//! - `cuts`: a subscriber that is cut off and comes back; `told` is what it and others were told.
 //! - `races`: four decisions on one request.
 //! - `sync_order`: what reaches the disk before an answer leaves, as strace sees it; `strace` reads
 //!   its output.
@@ -18,9 +20,12 @@
 mod child_kills;
 mod child_kills_codex;
 mod common;
+mod cuts;
+mod fail_points;
 mod ledger;
 mod manager_kills;
 mod races;
 mod strace;
 mod sync_order;
+mod told;
 mod writers;

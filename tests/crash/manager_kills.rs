@@ -1,6 +1,7 @@
 //! The manager is killed at random moments while clients write everything that is promised to be
 //! durable: what was acknowledged is there, numbers never come again, nothing is left running.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use cm_testkit::app::TestApp;
@@ -14,7 +15,7 @@ use serde_json::Value;
 
 use crate::common::{DEADLINE, builder, choices, fake, question, rounds, tool_call};
 use crate::ledger::{SessionLedger, check_all};
-use crate::writers::Writer;
+use crate::writers::{KINDS, Writer};
 
 /// Clients that write at once.
 const WRITERS: usize = 4;
@@ -34,6 +35,8 @@ pub(crate) struct History {
     epoch: Option<Value>,
     /// The highest number that any subscriber has seen.
     seq: u64,
+    /// Every kind of write that was acknowledged.
+    seen: BTreeSet<&'static str>,
     /// The manager that was killed last; it knows what it has left behind.
     killed: Option<TestApp>,
 }
@@ -46,6 +49,7 @@ impl History {
             ledgers: vec![Vec::new(); WRITERS],
             epoch: None,
             seq: 0,
+            seen: BTreeSet::new(),
             killed: None,
         }
     }
@@ -87,7 +91,7 @@ impl History {
     }
 
     /// Lets the clients write; `end` ends it, called when they write and told what they say.
-    pub(crate) fn write(&mut self, app: &TestApp, end: impl FnOnce(&Mailbox<()>)) {
+    pub(crate) fn write(&mut self, app: &TestApp, end: impl FnOnce(&Mailbox<&'static str>)) {
         let mut stream = app.stream(None);
         let ready = stream.wait_type("ready", DEADLINE);
         let epoch = self.epoch.get_or_insert_with(|| ready["epoch"].clone());
@@ -103,13 +107,20 @@ impl History {
             }
             end(&acknowledged);
         });
-        assert!(!acknowledged.is_empty(), "nothing was written, so nothing was shown");
+        acknowledged.read(|kinds| self.seen.extend(kinds));
         let _ = stream.wait_closed(DEADLINE);
         for frame in stream.frames().iter().skip(1) {
             let seq = frame["seq"].as_u64().expect("every frame has a number");
             assert!(seq > self.seq, "number {seq} comes again after {}", self.seq);
             self.seq = seq;
         }
+    }
+
+    /// Checks that a test has shown something of everything.
+    #[track_caller]
+    pub(crate) fn check_kinds(&self) {
+        let missing: Vec<_> = KINDS.iter().filter(|kind| !self.seen.contains(*kind)).collect();
+        assert!(missing.is_empty(), "nothing was shown of {missing:?}");
     }
 
     /// Takes a manager that has ended; the next start looks at what it has left behind.
@@ -138,7 +149,7 @@ fn a_manager_that_is_killed_while_it_writes_has_lost_nothing() {
         let enough = history.choose(1..120);
         let moment = Duration::from_micros(history.choose(0..5_000) as u64);
         history.write(&app, |acknowledged| {
-            let so_many = |all: &[()]| (all.len() >= enough).then_some(());
+            let so_many = |all: &[&str]| (all.len() >= enough).then_some(());
             acknowledged.wait(DEADLINE, so_many).expect("writers write");
             std::thread::sleep(moment);
             app.kill();
@@ -147,4 +158,5 @@ fn a_manager_that_is_killed_while_it_writes_has_lost_nothing() {
         history.bury(app);
     }
     history.start(&[]);
+    history.check_kinds();
 }

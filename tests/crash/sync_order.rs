@@ -43,6 +43,41 @@ fn synced_before_answer<'a>(calls: &'a [Call], request: &str) -> &'a Call {
     }
 }
 
+/// Bytes of the large item.
+const LARGE: u64 = 20_000_000;
+
+#[test]
+fn a_write_behind_a_large_item_is_answered_when_the_item_is_synced() {
+    let big = vec![step::big_line(usize::try_from(LARGE).expect("it fits"))];
+    let traced = Traced::start([big]);
+    let app = &traced.app;
+    let session = create(app);
+    let mut stream = app.stream(Some(&session));
+    let message = format!("POST /api/sessions/{session}/messages");
+    send(app, &session, "go").expect_status(202);
+    // The item is shown when it is on its way to the store; the rename comes behind it.
+    let is_large = |frame: &Value| {
+        let params = &frame["payload"]["params"];
+        frame["payload"]["method"] == "item/completed"
+            && (params["truncated"] == true || params["item"]["type"] == "agentMessage")
+    };
+    stream.wait_for(is_large, DEADLINE);
+    let rename = format!("/api/sessions/{session}/rename");
+    app.post(&rename, json!({ "title": "Behind it" })).expect_status(200);
+    let calls = traced.finish();
+    let sync = synced_before_answer(&calls, &format!("POST {rename}"));
+    let begin = synced_before_answer(&calls, &message).ended;
+    let written = |call: &&Call| {
+        call.is_on_store()
+            && call.is(&["pwrite64", "pwritev"])
+            && call.began > begin
+            && call.ended < sync.began
+    };
+    let bytes: i64 = calls.iter().filter(written).map(|call| call.result.max(0)).sum();
+    let bytes = u64::try_from(bytes).expect("not negative");
+    assert!(bytes >= LARGE, "{bytes} bytes were written before the sync");
+}
+
 /// The program under strace.
 struct Traced {
     app: TestApp,

@@ -3,15 +3,29 @@
 use cm_testkit::app::TestApp;
 use cm_testkit::http::Reply;
 use cm_testkit::mailbox::Mailbox;
+use cm_testkit::process::wait_until;
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
-use crate::common::{FAMILIES, decision, request_id, text};
+use crate::common::{DEADLINE, FAMILIES, decision, request_id, text};
 use crate::ledger::{Accepted, Kept, SessionLedger, Shown};
 
 /// Sessions that a writer keeps using; beyond these it makes no new one.
 const SESSIONS: usize = 5;
+
+/// Everything that a writer does and that is promised to be durable when it is answered.
+pub(crate) const KINDS: [&str; 9] = [
+    "create",
+    "message",
+    "rename",
+    "archive",
+    "unarchive",
+    "delete",
+    FAMILIES[0],
+    FAMILIES[1],
+    FAMILIES[2],
+];
 
 /// The manager is gone: what was asked for last was not answered.
 #[derive(Debug)]
@@ -23,8 +37,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) name: String,
     pub(crate) choices: StdRng,
     pub(crate) ledger: &'a mut Vec<SessionLedger>,
-    /// One entry for everything that was acknowledged.
-    pub(crate) acknowledged: &'a Mailbox<()>,
+    /// One entry for everything that was acknowledged: what it was.
+    pub(crate) acknowledged: &'a Mailbox<&'static str>,
 }
 
 impl Writer<'_> {
@@ -74,15 +88,15 @@ impl Writer<'_> {
         Ok(reply.expect_status(200).body)
     }
 
-    fn acknowledged(&self) {
-        self.acknowledged.push((), 0);
+    fn acknowledged(&self, kind: &'static str) {
+        self.acknowledged.push(kind, 0);
     }
 
     fn create(&mut self) -> Result<(), Gone> {
         let reply = self.post("/api/sessions", &json!({ "cwd": self.app.workspace() }))?;
         let id = text(&reply.expect_status(200).body["session"]["sessionId"]);
         self.ledger.push(SessionLedger::new(id));
-        self.acknowledged();
+        self.acknowledged("create");
         Ok(())
     }
 
@@ -92,7 +106,7 @@ impl Writer<'_> {
         let reply = self.post(&path, &json!({ "text": words }))?.expect_status(202);
         let turn = text(&reply.body["turnId"]);
         self.ledger[index].messages.push(Accepted { turn, text: words });
-        self.acknowledged();
+        self.acknowledged("message");
         Ok(())
     }
 
@@ -108,8 +122,8 @@ impl Writer<'_> {
                 shown.push(Shown { family, id: request.clone(), decided });
                 let position = shown.len() - 1;
                 if self.choices.random_ratio(1, 8) {
-                    // Left for the kill to find, or for the end of the turn.
-                    self.interrupt(&id)?;
+                    // Not decided by anybody.
+                    self.interrupt(&id, family, &request)?;
                     continue;
                 }
                 let number = self.choices.random_range(0..2);
@@ -117,15 +131,30 @@ impl Writer<'_> {
                 self.ledger[index].shown[position].decided.ask(Some(number));
                 self.post(&path, &body)?.expect_status(200);
                 self.ledger[index].shown[position].decided.acknowledge();
-                self.acknowledged();
+                self.acknowledged(family);
             }
         }
         Ok(())
     }
 
-    fn interrupt(&self, session: &str) -> Result<(), Gone> {
+    /// Interrupts the turn that asks, and waits until its request is no longer pending: it is
+    /// answered before the turn has ended.
+    fn interrupt(&self, session: &str, family: &str, request: &str) -> Result<(), Gone> {
         self.post(&format!("/api/sessions/{session}/interrupt"), &json!({}))?;
-        Ok(())
+        let mut gone = Ok(());
+        wait_until("the request of an interrupted turn has ended", DEADLINE, || {
+            match self.get(&format!("/api/sessions/{session}/{family}")) {
+                Ok(list) => {
+                    let mut pending = list["data"].as_array().into_iter().flatten();
+                    !pending.any(|one| request_id(one) == request)
+                }
+                Err(error) => {
+                    gone = Err(error);
+                    true
+                }
+            }
+        });
+        gone
     }
 
     fn rename(&mut self, index: usize, step: usize) -> Result<(), Gone> {
@@ -134,7 +163,7 @@ impl Writer<'_> {
         self.ledger[index].title.ask(title.clone());
         self.post(&path, &json!({ "title": title }))?.expect_status(200);
         self.ledger[index].title.acknowledge();
-        self.acknowledged();
+        self.acknowledged("rename");
         Ok(())
     }
 
@@ -144,7 +173,7 @@ impl Writer<'_> {
         self.ledger[index].archived.ask(archived);
         self.post(&path, &json!({}))?.expect_status(200);
         self.ledger[index].archived.acknowledge();
-        self.acknowledged();
+        self.acknowledged(action);
         Ok(())
     }
 
@@ -154,7 +183,7 @@ impl Writer<'_> {
         let reply = self.app.try_request("DELETE", &path, &[], None).map_err(|_| Gone)?;
         reply.expect_status(200);
         self.ledger[index].deleted.acknowledge();
-        self.acknowledged();
+        self.acknowledged("delete");
         Ok(())
     }
 }

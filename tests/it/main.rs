@@ -8,9 +8,12 @@
 //!   of codex.
 //! - `fake_app`: the program over the fake child, for what a real one cannot be made to do.
 //! - `supervision`, `child_failures`, `decisions`: the child's deaths, its output, its requests.
+//! - `recovery`: what is done by itself for sessions that were cut; `request_policy`: requests that
+//!   nobody decides; `passivation`, `history`: many sessions, and long ones.
 //! - `concurrency`: several clients of one session at the same moment.
 //! - `read_model`: lists, whichever worker answers them; `metrics`: what is counted.
 //! - `security`, `bad_input`: who may talk to the server, and what it is told in vain.
+//! - `store_*`: the store when writing fails, when it is damaged, and its maintenance.
 //! - `startup`, `shutdown`: what keeps the program from starting, and how it ends.
 //! - `layering`: the direction of knowledge, and rules over the sources.
 #![allow(
@@ -27,6 +30,7 @@ mod flow_interrupts;
 mod flow_login;
 mod flow_orphans;
 mod flow_questions;
+mod flow_recovery;
 mod flow_restart;
 mod flow_resume;
 mod flow_sessions;
@@ -39,13 +43,21 @@ mod child_failures;
 mod concurrency;
 mod decisions;
 mod fake_app;
+mod history;
 mod layering;
 mod metrics;
 mod read_model;
+mod passivation;
+mod recovery;
+mod request_policy;
 mod security;
 mod shutdown;
 mod startup;
 mod stream_history;
+mod store_crashes;
+mod store_damage;
+mod store_faults;
+mod store_tool;
 mod supervision;
 
 use std::path::Path;

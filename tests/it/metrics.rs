@@ -86,7 +86,11 @@ impl Scrape {
     /// The values of a histogram: those up to each bound ascend, and the last are all.
     #[track_caller]
     fn count(&self, family: &str, labels: &str) -> f64 {
-        let prefix = format!("codex_manager_{family}_bucket{{{labels},le=");
+        let (all, own) = match labels {
+            "" => (String::new(), String::new()),
+            labels => (format!("{{{labels}}}"), format!("{labels},")),
+        };
+        let prefix = format!("codex_manager_{family}_bucket{{{own}le=");
         let mut buckets: Vec<(f64, f64)> = self
             .samples
             .iter()
@@ -97,7 +101,7 @@ impl Scrape {
             .collect();
         buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         assert!(buckets.is_sorted_by(|a, b| a.1 <= b.1), "{buckets:?}");
-        let count = self.value(&format!("{family}_count{{{labels}}}"));
+        let count = self.value(&format!("{family}_count{all}"));
         let last = buckets.last().copied().unwrap_or((f64::INFINITY, 0.0));
         assert_eq!(last, (f64::INFINITY, count));
         count
@@ -266,4 +270,32 @@ fn the_process_shows_its_memory_its_time_and_its_files() {
     wait_until("the files are closed", DEADLINE, || {
         process(&Scrape::of(&app), "open_fds") <= process(&before, "open_fds")
     });
+}
+
+#[test]
+fn the_stores_commits_and_their_failures_are_counted() {
+    let dir = cm_testkit::dirs::TestDir::new("fault");
+    let fault = dir.join("fault");
+    let app = with_fake(FakeScript::always(Behaviour::correct()))
+        .env("CM_FAULT_FILE", fault.to_str().expect("a path"))
+        .start();
+    let commits = |page: &Scrape| page.value("store_commit_duration_seconds_count");
+    let before = Scrape::of(&app);
+    assert!(commits(&before) >= 1.0, "numbers are reserved at the start");
+    let session = create(&app);
+    let after = Scrape::of(&app);
+    assert!(commits(&after) > commits(&before));
+    assert_eq!(after.count("store_commit_duration_seconds", ""), commits(&after));
+    assert_eq!(after.count("store_commit_batches", ""), commits(&after));
+    assert!(after.value("store_commit_batches_sum") >= commits(&after));
+    assert_eq!(after.value("store_commit_failures_total"), 0.0);
+    std::fs::write(&fault, "store.before_batch:28\n").expect("a fault");
+    let rename = format!("/api/sessions/{session}/rename");
+    app.post(&rename, json!({ "title": "Full" })).expect_status(507);
+    assert!(Scrape::of(&app).value("store_commit_failures_total") >= 1.0);
+    std::fs::remove_file(&fault).expect("no fault");
+    app.post(&rename, json!({ "title": "Room" })).expect_status(200);
+    let page = Scrape::of(&app);
+    assert!(commits(&page) > commits(&after));
+    assert_eq!(page.value("store_backlog"), 0.0);
 }

@@ -189,6 +189,11 @@ pub mod step {
         json!({ "deltas": { "count": count, "bytes": bytes, "open": true } })
     }
 
+    /// `count` completed agent messages of `bytes` bytes, as fast as possible.
+    pub fn items(count: u64, bytes: usize) -> Value {
+        json!({ "items": { "count": count, "bytes": bytes } })
+    }
+
     /// Any notification; `threadId` and `turnId` are added.
     pub fn notify(method: &str, params: Value) -> Value {
         json!({ "notify": { "method": method, "params": params } })
@@ -292,6 +297,18 @@ impl FakeFiles {
     pub fn write(dir: &TestDir, script: &FakeScript) -> Self {
         let script = dir.write("fake-script.json", script.to_json().to_string());
         Self { script, log: dir.join("fake-received.jsonl") }
+    }
+
+    /// Writes another script, for the starts to come.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    #[track_caller]
+    pub fn rewrite(&self, script: &FakeScript) {
+        if let Err(error) = std::fs::write(&self.script, script.to_json().to_string()) {
+            panic!("failed to write {}: {error}", self.script.display());
+        }
     }
 
     /// The environment variables that the fake reads.

@@ -99,6 +99,13 @@ pub(super) enum Step {
         #[serde(default)]
         open: bool,
     },
+    /// Completed agent messages, as fast as the pipe takes them.
+    Items {
+        /// How many.
+        count: u64,
+        /// Bytes of the text of each.
+        bytes: usize,
+    },
     /// Any notification.
     Notify {
         /// Its method.

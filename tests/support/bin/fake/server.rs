@@ -17,7 +17,7 @@ use super::threads::Threads;
 use super::turn::{ActiveTurn, interrupt_turn, play_outside_a_turn, start_turn};
 
 /// The methods that are answered, as the discovery error lists them.
-const METHODS: [&str; 18] = [
+const METHODS: [&str; 19] = [
     "initialize",
     "account/read",
     "account/login/start",
@@ -25,6 +25,7 @@ const METHODS: [&str; 18] = [
     "thread/start",
     "thread/resume",
     "thread/read",
+    "thread/turns/list",
     "thread/list",
     "thread/loaded/list",
     "thread/name/set",
@@ -282,6 +283,7 @@ fn answer_to(shared: &Shared, method: &str, params: &Value) -> Answer {
             let with_turns = params["includeTurns"] == true;
             json!({ "thread": threads.get(params)?.object(with_turns) })
         }
+        "thread/turns/list" => threads.get(params)?.turns(),
         "thread/name/set" => {
             let name = params["name"].as_str().ok_or("missing field `name`")?;
             threads.get(params)?.set_name(name);

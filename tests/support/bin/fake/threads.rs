@@ -22,12 +22,16 @@ pub(super) struct Thread {
     /// Finished turns of this process.
     turns: Vec<Value>,
     created: u64,
+    /// Where it says that its history is.
+    path: Option<PathBuf>,
 }
 
 /// All threads of this process, and the file that lets the next process know them.
 #[derive(Debug, Default)]
 pub(super) struct Threads {
     known: BTreeMap<String, Thread>,
+    /// The folder of the threads' own files.
+    rollouts: Option<PathBuf>,
     /// One line `<thread id> <working directory>` for every thread that had a turn or a name.
     ledger: Option<PathBuf>,
 }
@@ -36,20 +40,25 @@ impl Threads {
     /// Threads that earlier processes of the same home left.
     pub(super) fn load(home: Option<&Path>) -> Self {
         let ledger = home.map(|home| home.join("fake-threads"));
+        let rollouts = home.map(|home| home.join("fake-rollouts"));
         let text = ledger.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
         let mut known = BTreeMap::new();
         for line in text.unwrap_or_default().lines() {
             if let Some((id, cwd)) = line.split_once(' ') {
-                known.insert(id.to_owned(), Thread::new(id, &json!({ "cwd": cwd })));
+                let mut thread = Thread::new(id, &json!({ "cwd": cwd }));
+                thread.path = rollouts.as_ref().map(|folder| folder.join(id));
+                known.insert(id.to_owned(), thread);
             }
         }
-        Self { known, ledger }
+        Self { known, rollouts, ledger }
     }
 
     /// Starts a thread and answers its id.
     pub(super) fn start(&mut self, params: &Value) -> String {
         let id = new_id();
-        self.known.insert(id.clone(), Thread::new(&id, params));
+        let mut thread = Thread::new(&id, params);
+        thread.path = self.rollouts.as_ref().map(|folder| folder.join(&id));
+        self.known.insert(id.clone(), thread);
         id
     }
 
@@ -65,13 +74,21 @@ impl Threads {
 
     /// Removes the thread that `params.threadId` names.
     pub(super) fn delete(&mut self, params: &Value) {
-        self.known.remove(params["threadId"].as_str().unwrap_or_default());
+        let thread = self.known.remove(params["threadId"].as_str().unwrap_or_default());
+        if let Some(path) = thread.and_then(|thread| thread.path) {
+            // A file that is not there is as good as deleted.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// Lets the next process know a thread.
     pub(super) fn materialise(&self, id: &str) {
-        if let (Some(ledger), Some(thread)) = (&self.ledger, self.known.get(id)) {
+        let (Some(ledger), Some(folder)) = (&self.ledger, &self.rollouts) else { return };
+        if let Some(thread) = self.known.get(id) {
             append_line(ledger, format!("{id} {}", thread.cwd).as_bytes());
+            // Who holds it is looked for; what is in it is nobody's business.
+            let _ = std::fs::create_dir_all(folder);
+            append_line(&folder.join(id), b"{}");
         }
     }
 
@@ -102,6 +119,7 @@ impl Thread {
             archived: false,
             turns: Vec::new(),
             created: now_ms() / 1000,
+            path: None,
         };
         thread.apply(params);
         thread
@@ -145,6 +163,12 @@ impl Thread {
         self.turns.push(turn);
     }
 
+    /// The answer to `thread/turns/list`: everything on one page, newest first.
+    pub(super) fn turns(&self) -> Value {
+        let data: Vec<&Value> = self.turns.iter().rev().collect();
+        json!({ "data": data, "nextCursor": null, "backwardsCursor": null })
+    }
+
     /// The `thread` member of answers and notifications.
     pub(super) fn object(&self, with_turns: bool) -> Value {
         let turns = if with_turns { self.turns.clone() } else { Vec::new() };
@@ -162,7 +186,7 @@ impl Thread {
             "updatedAt": self.created,
             "recencyAt": self.created,
             "status": { "type": "idle" },
-            "path": null,
+            "path": self.path,
             "cwd": self.cwd,
             "cliVersion": "0.169.0",
             "source": "vscode",

@@ -161,6 +161,20 @@ fn play(shared: &Shared, context: &Context, step: &Step) -> Option<Ending> {
                 complete_message(shared, context, &message, &whole);
             }
         }
+        Step::Items { count, bytes } => {
+            let text = "x".repeat(*bytes);
+            for number in 0..*count {
+                let id = new_id();
+                for (method, text) in [("item/started", ""), ("item/completed", text.as_str())] {
+                    let params = with_ids(&json!({ "item": message(&id, text) }), context);
+                    output.buffered(&notification(method, &params));
+                }
+                if number % 256 == 0 && interrupted(shared, context) {
+                    return Some(Ending::Interrupted);
+                }
+            }
+            output.bytes(b"");
+        }
         Step::Notify { method, params } => {
             output.notify(method, &with_ids(params, context));
         }

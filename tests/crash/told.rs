@@ -1,0 +1,96 @@
+//! What a subscriber was told over all its connections, and comparing it with what is kept.
+
+use std::collections::BTreeMap;
+
+use cm_testkit::app::Frame;
+
+/// Whether a frame is of the kind that is never kept.
+pub(crate) fn is_ephemeral(frame: &Frame) -> bool {
+    frame["type"] == "app_server.item.agent_message.delta"
+        || frame["payload"]["method"] == "item/agentMessage/delta"
+}
+
+/// Everything durable between two numbers, without a gap: from the first connection or a `reset`
+/// to the next `reset` or the end.
+#[derive(Debug, Default)]
+pub(crate) struct Stretch {
+    /// It is about everything behind this number,
+    pub(crate) after: u64,
+    /// up to this one.
+    pub(crate) upto: u64,
+    /// The durable frames by their number.
+    pub(crate) frames: BTreeMap<u64, Frame>,
+    /// Why the next stretch began.
+    pub(crate) reset: Option<String>,
+}
+
+/// What a subscriber was told, which comes back where it left off.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// The history that the numbers belong to; empty before the first connection.
+    epoch: String,
+    pub(crate) stretches: Vec<Stretch>,
+}
+
+impl Told {
+    /// Where it left off, as the query says it; `None` before the first connection.
+    pub(crate) fn position(&self) -> Option<String> {
+        let last = self.stretches.last()?;
+        Some(format!("{}%3A{}", self.epoch, last.upto))
+    }
+
+    /// Takes a frame, in the order in which they come.
+    #[track_caller]
+    pub(crate) fn take(&mut self, frame: Frame) {
+        let seq = frame["seq"].as_u64();
+        match (frame["type"].as_str(), self.stretches.last_mut()) {
+            (Some("ready"), None) => {
+                self.epoch = frame["epoch"].as_str().expect("an epoch").to_owned();
+                self.begin(seq.expect("a number"));
+            }
+            // Where the server stands says nothing to one who came back with a position, and a
+            // view of an open session is no event.
+            (Some("ready" | "snapshot"), Some(_)) => {}
+            (Some("reset"), Some(last)) => {
+                last.reset = Some(frame["reason"].as_str().expect("a reason").to_owned());
+                self.begin(seq.expect("a number"));
+            }
+            (_, Some(last)) => {
+                let seq = seq.unwrap_or_else(|| panic!("an event without a number: {frame}"));
+                assert!(seq > last.upto, "{seq} comes after {}: {frame}", last.upto);
+                assert_eq!(frame["epoch"], self.epoch.as_str(), "{frame}");
+                last.upto = seq;
+                if !is_ephemeral(&frame) {
+                    last.frames.insert(seq, frame);
+                }
+            }
+            (_, None) => panic!("the first frame is not `ready`: {frame}"),
+        }
+    }
+
+    fn begin(&mut self, after: u64) {
+        self.stretches.push(Stretch { after, upto: after, ..Stretch::default() });
+    }
+
+    /// Compares every stretch with everything that is kept: nothing is missing, nothing is
+    /// another. What was told and is not kept is forgiven only where the subscriber was told so by
+    /// a `reset` right behind it; answers how many frames that were.
+    #[track_caller]
+    pub(crate) fn check(&self, kept: &BTreeMap<u64, Frame>) -> usize {
+        let mut forgiven = 0;
+        for stretch in &self.stretches {
+            for (seq, frame) in kept.range(stretch.after + 1..=stretch.upto) {
+                let told = stretch.frames.get(seq);
+                assert_eq!(told, Some(frame), "a silent gap behind {}", stretch.after);
+            }
+            let mut not_kept = stretch.frames.keys().filter(|seq| !kept.contains_key(seq));
+            if let Some(first) = not_kept.next() {
+                let last_kept = kept.range(..=stretch.upto).next_back().map_or(0, |(seq, _)| *seq);
+                let forgivable = stretch.reset.is_some() && last_kept < *first;
+                assert!(forgivable, "{first} was told and is lost: {:?}", stretch.frames[first]);
+                forgiven += 1 + not_kept.count();
+            }
+        }
+        forgiven
+    }
+}
