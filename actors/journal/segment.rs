@@ -137,7 +137,8 @@ impl Segment {
         }
         let first = self.places.partition_point(|place| place.seq <= after);
         let start = self.places.get(first)?.start;
-        let behind = self.places.partition_point(|place| place.end - start.min(place.end) <= max_bytes);
+        let behind =
+            self.places.partition_point(|place| place.end - start.min(place.end) <= max_bytes);
         let last = self.places.get(behind.max(first + 1) - 1)?;
         Some((self.text.slice(start..last.end), last.seq))
     }

@@ -41,18 +41,28 @@ pub(crate) struct EventStream {
     socket: WebSocket<TcpStream>,
     last_heard: Instant,
     pinged: bool,
+    /// `<epoch>:<seq>` of the last frame that was had.
+    position: Option<String>,
 }
 
 impl EventStream {
-    /// Connects, and returns once the server said that the subscription stands.
+    /// Connects, and returns once the server said that the subscription stands. With a position,
+    /// the server first sends what came behind it, or a `reset` when it cannot.
     ///
     /// # Errors
     ///
     /// When nobody answers in time, or the server refuses.
-    pub(crate) fn connect(api: &Api, session: &ThreadId) -> Result<Self, Failure> {
+    pub(crate) fn connect(
+        api: &Api,
+        session: &ThreadId,
+        since: Option<&str>,
+    ) -> Result<Self, Failure> {
         let deadline = Instant::now() + api.timeout();
         let tcp = connect_tcp(api, deadline)?;
-        let route = format!("/stream?threadId={}", query_value(session.as_str()));
+        let mut route = format!("/stream?threadId={}", query_value(session.as_str()));
+        if let Some(since) = since {
+            route.push_str(&format!("&since={}", query_value(since)));
+        }
         let unreachable = |reason: String| unreachable(api, reason);
         let mut request =
             api.endpoint().socket_url(&route).into_client_request().map_err(|error| {
@@ -77,7 +87,8 @@ impl EventStream {
                 HandshakeError::Failure(error) => unreachable(error.to_string()),
                 HandshakeError::Interrupted(_) => timed_out(api),
             })?;
-        let mut stream = Self { socket, last_heard: Instant::now(), pinged: false };
+        let position = since.map(str::to_owned);
+        let mut stream = Self { socket, last_heard: Instant::now(), pinged: false, position };
         stream.wait_until_ready(api, deadline)?;
         Ok(stream)
     }
@@ -116,10 +127,26 @@ impl EventStream {
             Ok(message) => {
                 self.last_heard = Instant::now();
                 self.pinged = false;
-                read_message(message)
+                let received = read_message(message);
+                self.remember(&received);
+                received
             }
             Err(tungstenite::Error::Io(error)) if is_wait_over(&error) => Received::Nothing,
             Err(error) => Received::Broken(error.to_string()),
+        }
+    }
+
+    /// Where to go on after this connection.
+    pub(crate) fn position(&self) -> Option<&str> {
+        self.position.as_deref()
+    }
+
+    fn remember(&mut self, received: &Received) {
+        let Received::Frame(_, frame) = received else { return };
+        let (Some(epoch), Some(seq)) = (&frame.epoch, frame.seq) else { return };
+        // The head at the time of a reconnection lies behind what was missed.
+        if frame.kind != "ready" || self.position.is_none() {
+            self.position = Some(format!("{epoch}:{seq}"));
         }
     }
 

@@ -192,6 +192,12 @@ pub(super) fn frame(kind: &str, payload: &Value) -> Step {
                        "payload": payload}))
 }
 
+/// The server cannot tell what came in between.
+pub(super) fn reset() -> Step {
+    Step::Frame(json!({"type": "reset", "threadId": null, "epoch": "e", "seq": 1,
+                       "reason": "behind"}))
+}
+
 /// A notification of the turn.
 pub(super) fn note(method: &str, mut params: Value) -> Step {
     params["threadId"] = json!(SESSION);
@@ -219,6 +225,9 @@ pub(super) fn turn_ends(status: &str, error: Option<&str>) -> Step {
 
 pub(super) const CREATE: &str = "POST /api/sessions";
 pub(super) const STREAM: &str = "GET /api/stream?threadId=01a1fb44-92e5-7a11-8259-dc5c54d0fe1e";
+/// The connection after one that broke behind the only number that frames here have.
+pub(super) const RESUMED: &str =
+    "GET /api/stream?threadId=01a1fb44-92e5-7a11-8259-dc5c54d0fe1e&since=e%3A1";
 pub(super) const DETAIL: &str = "GET /api/sessions/01a1fb44-92e5-7a11-8259-dc5c54d0fe1e";
 pub(super) const MESSAGE: &str = "POST /api/sessions/01a1fb44-92e5-7a11-8259-dc5c54d0fe1e/messages";
 pub(super) const INTERRUPT: &str =

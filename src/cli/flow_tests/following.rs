@@ -10,8 +10,8 @@ use cm_core::wire::SendMessage;
 use serde_json::json;
 
 use super::bench::{
-    Bench, DETAIL, INTERRUPT, MESSAGE, SESSION, STREAM, TURN, api, detail, frame, message, note,
-    row, turn_ends, usual, words,
+    Bench, DETAIL, INTERRUPT, MESSAGE, RESUMED, SESSION, STREAM, TURN, api, detail, frame, message,
+    note, reset, row, turn_ends, usual, words,
 };
 use super::server::{Reply, Server, Step};
 use crate::follow::{Desk, Follow, Policy};
@@ -25,11 +25,9 @@ fn lists(line: &str) -> bool {
 
 #[test]
 fn a_turn_that_ended_while_the_stream_was_broken_is_told_whole() {
-    let server = Server::start(|seen, before| match seen.line.as_str() {
-        STREAM if before == 0 => {
-            Reply::Stream(vec![Step::Await(MESSAGE), words("m1", "Hel"), Step::Drop])
-        }
-        STREAM => Reply::Stream(vec![]),
+    let server = Server::start(|seen, _| match seen.line.as_str() {
+        STREAM => Reply::Stream(vec![Step::Await(MESSAGE), words("m1", "Hel"), Step::Drop]),
+        RESUMED => Reply::Stream(vec![reset()]),
         DETAIL => {
             let command = json!({"type": "commandExecution", "id": "c", "command": "ls",
                                  "status": "completed", "exitCode": 2, "aggregatedOutput": "no\n"});
@@ -56,11 +54,10 @@ fn a_turn_that_ended_while_the_stream_was_broken_is_told_whole() {
 
 #[test]
 fn a_turn_that_still_runs_goes_on_behind_the_gap() {
-    let server = Server::start(|seen, before| match seen.line.as_str() {
-        STREAM if before == 0 => {
-            Reply::Stream(vec![Step::Await(MESSAGE), words("m1", "Hel"), Step::Close(1013)])
-        }
-        STREAM => Reply::Stream(vec![
+    let server = Server::start(|seen, _| match seen.line.as_str() {
+        STREAM => Reply::Stream(vec![Step::Await(MESSAGE), words("m1", "Hel"), Step::Close(1013)]),
+        RESUMED => Reply::Stream(vec![
+            reset(),
             // A torn message: its middle was missed, so its end must not be put behind "Hel".
             words("m1", "ere"),
             Step::Await(DECIDE),
@@ -215,4 +212,23 @@ fn the_overall_timeout_stops_the_turn() {
     let failure = Bench::new().run(&server, &["--timeout", "1"]).unwrap_err();
     assert_eq!(failure.exit_code(), exit::TIMEOUT);
     assert_eq!(server.only(INTERRUPT).body, json!({"turnId": TURN}));
+}
+
+#[test]
+fn a_connection_that_breaks_goes_on_where_it_was() {
+    let server = Server::start(|seen, _| match seen.line.as_str() {
+        STREAM => Reply::Stream(vec![Step::Await(MESSAGE), words("m1", "Hel"), Step::Drop]),
+        // Nothing was missed, so nothing is looked up and the words go on in the line.
+        RESUMED => Reply::Stream(vec![
+            words("m1", "lo"),
+            message("m1", "Hello"),
+            turn_ends("completed", None),
+        ]),
+        DETAIL => panic!("nothing is to be looked up"),
+        _ => usual(seen).unwrap(),
+    });
+    let mut bench = Bench::new();
+    bench.run(&server, &[]).unwrap();
+    assert_eq!(bench.out.text(), "Hello\n");
+    assert!(bench.err.text().contains("connection is back"), "{}", bench.err.text());
 }

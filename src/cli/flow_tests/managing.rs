@@ -4,8 +4,8 @@ use cm_core::error::exit;
 use serde_json::{Value, json};
 
 use super::bench::{
-    Bench, DETAIL, MESSAGE, SESSION, STREAM, TURN, api, detail, frame, row, summary, turn_ends,
-    usual, words,
+    Bench, DETAIL, MESSAGE, RESUMED, SESSION, STREAM, TURN, api, detail, frame, reset, row,
+    summary, turn_ends, usual, words,
 };
 use super::server::{Reply, Server, Step};
 use crate::failure::Failure;
@@ -140,10 +140,11 @@ fn send_prints_the_turn_or_follows_it() {
 
 #[test]
 fn tail_follows_over_a_broken_connection() {
-    let server = Server::start(|seen, before| match seen.line.as_str() {
+    let server = Server::start(|seen, _| match seen.line.as_str() {
         DETAIL => Reply::Json(200, detail("idle", None, &json!([]))),
-        STREAM if before == 0 => Reply::Stream(vec![words("m", "one\n"), Step::Drop]),
-        STREAM => Reply::Stream(vec![
+        STREAM => Reply::Stream(vec![words("m", "one\n"), Step::Drop]),
+        RESUMED => Reply::Stream(vec![
+            reset(),
             turn_ends("failed", Some("why\u{7}")),
             frame("session_deleted", &json!({})),
         ]),

@@ -166,12 +166,16 @@ impl Follow<'_> {
                     look_up
                 }
                 Watched::Lost(reason) => {
-                    view.missed_events();
                     let reason = one_line(&reason);
                     self.console.note(&format!("connection lost ({reason})"), Style::Yellow);
                     false
                 }
+                Watched::Resumed => {
+                    self.console.note("connection is back", Style::Dim);
+                    false
+                }
                 Watched::Back => {
+                    view.missed_events();
                     self.console.note("connection is back", Style::Dim);
                     true
                 }

@@ -25,7 +25,9 @@ pub(crate) enum Watched {
     Frame(String, Box<StreamFrame>),
     /// Nothing yet.
     Nothing,
-    /// The connection broke and stands again: events may have been missed.
+    /// The connection broke and stands again, and what came in between follows.
+    Resumed,
+    /// The connection broke and stands again: events were missed.
     Back,
     /// The connection broke.
     Lost(String),
@@ -42,6 +44,8 @@ pub(crate) struct Watch {
     api: Api,
     session: ThreadId,
     stream: Option<EventStream>,
+    /// Where to go on.
+    position: Option<String>,
     outage: Option<Outage>,
 }
 
@@ -52,8 +56,14 @@ impl Watch {
     ///
     /// When the subscription does not stand at the first try.
     pub(crate) fn start(api: &Api, session: &ThreadId) -> Result<Self, Failure> {
-        let stream = EventStream::connect(api, session)?;
-        Ok(Self { api: api.clone(), session: session.clone(), stream: Some(stream), outage: None })
+        let stream = EventStream::connect(api, session, None)?;
+        Ok(Self {
+            api: api.clone(),
+            session: session.clone(),
+            position: stream.position().map(str::to_owned),
+            stream: Some(stream),
+            outage: None,
+        })
     }
 
     /// Waits for what comes next, at most for about the given time.
@@ -66,9 +76,12 @@ impl Watch {
             return self.come_back(wait);
         };
         match stream.next(wait) {
+            // The server cannot tell what came in between.
+            Received::Frame(_, frame) if frame.kind == "reset" => Ok(Watched::Back),
             Received::Frame(text, frame) => Ok(Watched::Frame(text, Box::new(frame))),
             Received::Nothing => Ok(Watched::Nothing),
             Received::Broken(reason) => {
+                self.position = stream.position().map(str::to_owned);
                 self.stream = None;
                 let now = Instant::now();
                 self.outage = Some(Outage { since: now, retry_at: now, pause: FIRST_PAUSE });
@@ -85,11 +98,14 @@ impl Watch {
             std::thread::sleep(wait.min(outage.retry_at - now));
             return Ok(Watched::Nothing);
         }
-        let passing = match EventStream::connect(&self.api, &self.session) {
+        let since = self.position.as_deref();
+        let passing = match EventStream::connect(&self.api, &self.session, since) {
             Ok(stream) => {
                 self.stream = Some(stream);
                 self.outage = None;
-                return Ok(Watched::Back);
+                // A server that gave no position knows none.
+                let resumed = self.position.is_some();
+                return Ok(if resumed { Watched::Resumed } else { Watched::Back });
             }
             Err(failure) => failure,
         };

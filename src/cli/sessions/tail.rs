@@ -50,11 +50,14 @@ pub(super) fn tail(
             }
             Watched::Nothing => {}
             Watched::Lost(reason) => {
-                view.missed_events();
                 let reason = one_line(&reason);
                 console.note(&format!("connection lost ({reason})"), Style::Yellow);
             }
+            Watched::Resumed => {
+                console.note("connection is back", Style::Dim);
+            }
             Watched::Back => {
+                view.missed_events();
                 console
                     .note("connection is back; what happened between is not shown", Style::Yellow);
             }
