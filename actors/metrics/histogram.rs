@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Upper bounds of durations, in microseconds: from what a message between two threads costs to
 /// what a caller still waits for.
-pub const MICROS: &[u64] = &[
+const MICROS: &[u64] = &[
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000,
 ];
@@ -26,7 +26,7 @@ impl Histogram {
         Self { bounds, classes, sum: AtomicU64::new(0) }
     }
 
-    /// Makes an empty one for durations, by [`MICROS`].
+    /// Makes an empty one for durations in microseconds, from 100 µs to 30 s.
     pub fn of_durations() -> Self {
         Self::new(MICROS)
     }

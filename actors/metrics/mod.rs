@@ -17,7 +17,7 @@ mod stats;
 mod stream;
 
 pub use calls::{CallEnd, CallStats, MethodView};
-pub use histogram::{Histogram, HistogramView, MICROS};
+pub use histogram::{Histogram, HistogramView};
 pub use sessions::{Counted, Gauge, SessionStats};
 pub use stats::Stats;
 pub use stream::StreamStats;

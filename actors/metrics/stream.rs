@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cm_core::event::Durability;
-
 /// Counters and gauges of the journal and of everyone who reads it.
 ///
 /// Shared by all of them; every field is raised and read with relaxed ordering. *Counter*: only
@@ -32,7 +30,7 @@ pub struct StreamStats {
     pub cursor_lag_bytes_max: AtomicU64,
     /// Gauge: subscribers that are connected now, WebSocket and SSE together.
     pub sockets: AtomicU64,
-    /// Gauge: bytes of frames in the ring.
+    /// Gauge: bytes that the ring takes in memory.
     pub ring_bytes: AtomicU64,
     /// Gauge: segments in the ring.
     pub ring_segments: AtomicU64,
@@ -44,17 +42,6 @@ pub struct StreamStats {
 }
 
 impl StreamStats {
-    /// Counts a numbered frame.
-    pub fn framed(&self, durability: Durability, bytes: usize) {
-        let class = match durability {
-            Durability::Ephemeral => &self.frames_ephemeral,
-            Durability::Recorded => &self.frames_recorded,
-            Durability::DurableFirst => &self.frames_durable_first,
-        };
-        class.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
     /// Notes how far a cursor is behind the head.
     pub fn lagged(&self, bytes: u64) {
         self.cursor_lag_bytes_max.fetch_max(bytes, Ordering::Relaxed);
@@ -69,23 +56,6 @@ impl StreamStats {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_class_has_its_own_count() {
-        let stats = StreamStats::default();
-        for (durability, times) in
-            [(Durability::Ephemeral, 3), (Durability::Recorded, 2), (Durability::DurableFirst, 1)]
-        {
-            for _ in 0..times {
-                stats.framed(durability, 10);
-            }
-        }
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        assert_eq!(read(&stats.frames_ephemeral), 3);
-        assert_eq!(read(&stats.frames_recorded), 2);
-        assert_eq!(read(&stats.frames_durable_first), 1);
-        assert_eq!(read(&stats.bytes), 60);
-    }
 
     #[test]
     fn the_lag_is_the_largest_since_the_last_look() {

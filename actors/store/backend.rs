@@ -51,11 +51,11 @@ pub type Entry = (Vec<u8>, Vec<u8>);
 /// One thread writes; reads may run beside it and see whole batches only. Several reads one after
 /// the other may see writes that came between them.
 pub trait Store: Upkeep + Send + Sync {
-    /// Applies the batches in order, each atomically, and returns when all are durable.
+    /// Applies the batches in order, all together, and returns when they are durable.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Write`]; any of the batches may or may not have been applied then. The store
+    /// [`StoreError::Write`]; the batches may or may not have been applied then. The store
     /// opens itself again with the next write, or with [`Store::heal`].
     fn commit(&self, batches: &[WriteBatch]) -> Result<(), StoreError>;
 
@@ -100,8 +100,12 @@ pub trait Upkeep {
     /// [`StoreError::Write`].
     fn tidy(&self) -> Result<bool, StoreError>;
 
-    /// Records that were met damaged since the store was opened; kept current.
+    /// Records, and parts that hold records, that were met damaged since the store was opened; kept
+    /// current.
     fn damaged_records(&self) -> Arc<AtomicUsize>;
+
+    /// Bytes on the disk.
+    fn bytes_on_disk(&self) -> u64;
 
     /// The number of the last commit. It grows with each, over restarts.
     fn last_commit(&self) -> u64;

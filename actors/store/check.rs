@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use super::backend::{StoreError, Upkeep};
 use super::envelope::{self, Opened};
-use super::layered::read_error;
 use super::maintain::MaintainError;
 use super::open::{Found, SledStore, Unusable, inspect};
 use super::scan::Scan;
@@ -198,7 +197,7 @@ fn each_stored(
 ) -> Result<(), StoreError> {
     let mut scan = Scan::prefix(prefix).max_bytes(1 << 20);
     loop {
-        let rows = store.engine.page(&scan).map_err(|error| read_error(&error))?;
+        let rows = store.engine.page(&scan).map_err(|error| store.read_error(&error))?;
         let Some((last, _)) = rows.last() else {
             return Ok(());
         };

@@ -7,10 +7,10 @@
 
 use super::batch::StoreValue;
 use super::engine::{Changes, Engine, EngineError};
-use super::envelope::{self, Damage, MAX_STORED, Opened, Root};
+use super::envelope::{self, Damage, MAX_PAYLOAD, MAX_STORED, Opened, Root};
 use super::keys;
-use super::layered::{Writing, cut, loose_mark};
 use super::scan::Scan;
+use super::writing::{Writing, loose_mark};
 
 /// Chunks that are written or removed in one go: 256 KiB, so that neither the memory for them nor
 /// the time for which reads wait grows with the value.
@@ -85,4 +85,27 @@ pub(super) fn remove_some<E: Engine>(engine: &E, generation: u64) -> Result<bool
     }
     engine.apply(changes)?;
     Ok(done)
+}
+
+/// A value in pieces as slices, cut to what one chunk takes.
+fn cut(value: &StoreValue) -> impl Iterator<Item = Vec<&[u8]>> {
+    let mut pieces = value.pieces().iter().map(|piece| &piece[..]).filter(|p| !p.is_empty());
+    let mut rest: &[u8] = &[];
+    std::iter::from_fn(move || {
+        let mut chunk = Vec::new();
+        let mut room = MAX_PAYLOAD;
+        while room > 0 {
+            if rest.is_empty() {
+                match pieces.next() {
+                    Some(next) => rest = next,
+                    None => break,
+                }
+            }
+            let (taken, left) = rest.split_at(rest.len().min(room));
+            room -= taken.len();
+            rest = left;
+            chunk.push(taken);
+        }
+        (!chunk.is_empty()).then_some(chunk)
+    })
 }

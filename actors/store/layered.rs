@@ -1,20 +1,21 @@
 //! The store: checked records, long values in chunks, groups of writes; over any engine.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::backend::{Entry, Store, StoreError, Upkeep, Visitor};
-use super::batch::{StoreValue, WriteBatch};
+use super::backend::{Entry, Store, StoreError};
+use super::batch::WriteBatch;
 use super::chunks;
 use super::engine::{Changes, Engine, EngineError};
 use super::envelope::{self, Damage, MAX_PAYLOAD, Opened};
 use super::keys;
 use super::scan::Scan;
+use super::writing::{Writing, loose_mark};
 use crate::failpoint;
 
 /// Stored values that one step of a longer read takes from the engine.
-const PAGE_KEYS: usize = 256;
+pub(super) const PAGE_KEYS: usize = 256;
 
 /// Damaged keys that are told apart. Rule: further ones are logged, but not counted.
 const DAMAGED_KNOWN: usize = 10_000;
@@ -24,26 +25,11 @@ pub struct Layered<E> {
     pub(super) engine: E,
     writing: Mutex<Writing>,
     /// Whether the engine has to be opened again before it is written; readable without the lock.
-    broken: AtomicBool,
-    /// Keys whose record was met damaged, so that each is reported once.
+    pub(super) broken: AtomicBool,
+    /// Keys whose record was met damaged, and errors of pages, so that each is reported once.
     damaged: Mutex<BTreeSet<Vec<u8>>>,
     /// How many they are.
-    damaged_count: Arc<AtomicUsize>,
-}
-
-/// What only the writer knows.
-#[derive(Default)]
-pub(super) struct Writing {
-    /// Number that the chunks of the next long value get.
-    pub(super) next_generation: u64,
-    /// Chunks that belong to nothing and can be removed, oldest first.
-    pub(super) loose: VecDeque<u64>,
-    /// Number of the last group.
-    commits: u64,
-    /// Whether the last sync failed.
-    unsynced: bool,
-    /// Keys written since an export began; `None` when none runs.
-    touched: Option<BTreeSet<Vec<u8>>>,
+    pub(super) damaged_count: Arc<AtomicUsize>,
 }
 
 impl<E> std::fmt::Debug for Layered<E> {
@@ -52,15 +38,11 @@ impl<E> std::fmt::Debug for Layered<E> {
     }
 }
 
-fn write_error(error: &EngineError) -> StoreError {
+pub(super) fn write_error(error: &EngineError) -> StoreError {
     match error {
         EngineError::Damaged(why) => StoreError::Damaged(why.clone()),
         other => StoreError::Write(other.to_string()),
     }
-}
-
-pub(super) fn read_error(error: &EngineError) -> StoreError {
-    StoreError::Read(error.to_string())
 }
 
 #[expect(private_bounds, reason = "which engines there are is known here alone")]
@@ -91,7 +73,7 @@ impl<E: Engine> Layered<E> {
         self.writing().commits = commit;
     }
 
-    fn writing(&self) -> MutexGuard<'_, Writing> {
+    pub(super) fn writing(&self) -> MutexGuard<'_, Writing> {
         // A writer that panicked left nothing half done here that the next reopening would not
         // read again.
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
@@ -106,12 +88,11 @@ impl<E: Engine> Layered<E> {
         writing: &mut Writing,
         batches: &[WriteBatch],
     ) -> Result<(), EngineError> {
-        let commit = writing.commits + 1;
-        for (place, batch) in batches.iter().enumerate() {
+        for _ in batches {
             Self::pass("store.before_batch")?;
-            let number = (place + 1 == batches.len()).then_some(commit);
-            self.write_batch(writing, batch, number)?;
         }
+        let commit = writing.commits + 1;
+        self.apply(writing, batches, commit)?;
         Self::pass("store.after_batch")?;
         self.engine.flush()?;
         let synced = Self::pass("store.after_flush").and_then(|()| self.engine.sync());
@@ -123,18 +104,20 @@ impl<E: Engine> Layered<E> {
         Ok(())
     }
 
-    /// Applies one batch; with a `number` the group ends with it.
-    fn write_batch(
+    /// Applies a whole group as one change: the engine's own work for a batch costs more than most
+    /// batches do, and nothing of a group is acknowledged before all of it.
+    fn apply(
         &self,
         writing: &mut Writing,
-        batch: &WriteBatch,
-        number: Option<u64>,
+        batches: &[WriteBatch],
+        commit: u64,
     ) -> Result<(), EngineError> {
-        let mut changes: Changes = Vec::with_capacity(batch.entries.len() + 1);
-        let mut seen = HashSet::with_capacity(batch.entries.len());
+        let count: usize = batches.iter().map(|batch| batch.entries.len()).sum();
+        let mut changes: Changes = Vec::with_capacity(count + 1);
+        let mut seen = HashSet::with_capacity(count);
         let mut freed = Vec::new();
         // From behind: the last entry of a key is the one that counts.
-        for (key, value) in batch.entries.iter().rev() {
+        for (key, value) in batches.iter().flat_map(|batch| &batch.entries).rev() {
             if !seen.insert(key.as_slice()) {
                 continue;
             }
@@ -160,10 +143,9 @@ impl<E: Engine> Layered<E> {
             };
             changes.push((key.clone(), stored));
         }
-        if let Some(number) = number {
-            let stored = envelope::inline(keys::COMMIT, std::iter::once(&number.to_be_bytes()[..]));
-            changes.push((keys::COMMIT.to_vec(), Some(stored)));
-        }
+        let number = commit.to_be_bytes();
+        let stored = envelope::inline(keys::COMMIT, std::iter::once(&number[..]));
+        changes.push((keys::COMMIT.to_vec(), Some(stored)));
         self.engine.apply(changes)?;
         writing.loose.extend(freed);
         Ok(())
@@ -179,7 +161,7 @@ impl<E: Engine> Layered<E> {
     }
 
     /// Runs a write; an error leaves the store to be opened again.
-    fn guarded(
+    pub(super) fn guarded(
         &self,
         writing: &mut Writing,
         write: impl FnOnce(&Self, &mut Writing) -> Result<(), EngineError>,
@@ -230,83 +212,56 @@ impl<E: Engine> Layered<E> {
         }
     }
 
-    fn report(&self, key: &[u8], damage: &Damage) -> StoreError {
+    /// Counts something damaged; answers whether it was not known yet.
+    fn is_news(&self, what: &[u8]) -> bool {
         let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = damaged.contains(key);
-        if !known && damaged.len() < DAMAGED_KNOWN {
-            damaged.insert(key.to_owned());
+        let is_news = !damaged.contains(what);
+        if is_news && damaged.len() < DAMAGED_KNOWN {
+            damaged.insert(what.to_owned());
             self.damaged_count.store(damaged.len(), Ordering::Relaxed);
         }
-        drop(damaged);
+        is_news
+    }
+
+    fn report(&self, key: &[u8], damage: &Damage) -> StoreError {
+        let is_news = self.is_news(key);
         let key = keys::readable(key);
-        if !known {
+        if is_news {
             tracing::error!(key, %damage, "a record of the store is damaged");
         }
         StoreError::Record { key, why: damage.to_string() }
     }
 
+    /// What a reader is told of an error of the engine. A page that cannot be read has no key; its
+    /// error stands for it.
+    pub(super) fn read_error(&self, error: &EngineError) -> StoreError {
+        let text = error.to_string();
+        if matches!(error, EngineError::Damaged(_)) && self.is_news(text.as_bytes()) {
+            tracing::error!(%error, "a part of the store cannot be read");
+        }
+        StoreError::Read(text)
+    }
+
     /// A record's value or its damage; `None` when it is gone meanwhile.
-    fn resolved(
+    pub(super) fn resolved(
         &self,
         key: &[u8],
         stored: Vec<u8>,
     ) -> Result<Option<Result<Vec<u8>, StoreError>>, StoreError> {
-        let resolved = self.resolve(key, stored).map_err(|error| read_error(&error))?;
+        let resolved = self.resolve(key, stored).map_err(|error| self.read_error(&error))?;
         Ok(resolved.map(|value| value.map_err(|damage| self.report(key, &damage))))
     }
 
     /// What a key has now, for those who want damage as a value.
-    fn current(&self, key: &[u8]) -> Result<Result<Option<Vec<u8>>, StoreError>, StoreError> {
-        let Some(stored) = self.engine.get(key).map_err(|error| read_error(&error))? else {
+    pub(super) fn current(
+        &self,
+        key: &[u8],
+    ) -> Result<Result<Option<Vec<u8>>, StoreError>, StoreError> {
+        let Some(stored) = self.engine.get(key).map_err(|error| self.read_error(&error))? else {
             return Ok(Ok(None));
         };
         Ok(self.resolved(key, stored)?.transpose())
     }
-}
-
-impl Writing {
-    fn read<E: Engine>(engine: &E) -> Result<Self, EngineError> {
-        let last = engine.page(&Scan::prefix(keys::CHUNKS).reversed().limit(1))?;
-        let last = last.first().and_then(|(key, _)| keys::generation(key));
-        let mut loose = VecDeque::new();
-        let mut scan = Scan::prefix(keys::LOOSE).limit(PAGE_KEYS);
-        loop {
-            let page = engine.page(&scan)?;
-            let Some((key, _)) = page.last() else { break };
-            scan.after = Some(key.clone());
-            loose.extend(page.iter().filter_map(|(key, _)| keys::generation(key)));
-        }
-        let marked = loose.iter().copied().max();
-        let commits = match engine.get(keys::COMMIT)? {
-            None => 0,
-            Some(stored) => match envelope::open(keys::COMMIT, &stored) {
-                Ok(Opened::Inline(payload)) => payload
-                    .first_chunk::<8>()
-                    .map(|bytes| u64::from_be_bytes(*bytes))
-                    .ok_or_else(|| EngineError::Damaged("its counter is too short".to_owned()))?,
-                Ok(_) => return Err(EngineError::Damaged("its counter is no number".to_owned())),
-                Err(damage) => return Err(EngineError::Damaged(damage.to_string())),
-            },
-        };
-        Ok(Self {
-            next_generation: last.max(marked).map_or(0, |last| last.saturating_add(1)),
-            loose,
-            commits,
-            ..Self::default()
-        })
-    }
-
-    /// The number for the chunks of a new value.
-    pub(super) fn new_generation(&mut self) -> u64 {
-        let generation = self.next_generation;
-        self.next_generation += 1;
-        generation
-    }
-}
-
-/// The stored form of a mark of [`keys::loose`].
-pub(super) fn loose_mark(generation: u64) -> Vec<u8> {
-    envelope::inline(&keys::loose(generation), std::iter::empty())
 }
 
 impl<E: Engine> Store for Layered<E> {
@@ -327,7 +282,7 @@ impl<E: Engine> Store for Layered<E> {
         let mut page = scan.clone();
         loop {
             page.limit = scan.limit.saturating_sub(entries.len()).min(PAGE_KEYS);
-            let rows = self.engine.page(&page).map_err(|error| read_error(&error))?;
+            let rows = self.engine.page(&page).map_err(|error| self.read_error(&error))?;
             let Some((last, _)) = rows.last() else {
                 return Ok(entries);
             };
@@ -352,7 +307,7 @@ impl<E: Engine> Store for Layered<E> {
         page.max_bytes = usize::MAX;
         while bytes < scan.max_bytes || found.is_empty() {
             page.limit = scan.limit.saturating_sub(found.len()).min(PAGE_KEYS);
-            let rows = self.engine.page(&page).map_err(|error| read_error(&error))?;
+            let rows = self.engine.page(&page).map_err(|error| self.read_error(&error))?;
             let Some((last, _)) = rows.last() else { break };
             page.after = Some(last.clone());
             for (key, _) in rows {
@@ -365,118 +320,4 @@ impl<E: Engine> Store for Layered<E> {
         }
         Ok(found)
     }
-}
-
-impl<E: Engine> Upkeep for Layered<E> {
-    fn heal(&self) -> Result<(), StoreError> {
-        let mut writing = self.writing();
-        self.engine.room(0).map_err(|error| write_error(&error))?;
-        self.guarded(&mut writing, |_, _| Ok(()))
-    }
-
-    fn tidy(&self) -> Result<bool, StoreError> {
-        let mut writing = self.writing();
-        if self.broken.load(Ordering::Acquire) {
-            return Ok(false);
-        }
-        let Some(generation) = writing.loose.front().copied() else {
-            return Ok(false);
-        };
-        self.guarded(&mut writing, |store, writing| {
-            if chunks::remove_some(&store.engine, generation)? {
-                writing.loose.pop_front();
-            }
-            Ok(())
-        })?;
-        Ok(!writing.loose.is_empty())
-    }
-
-    fn damaged_records(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.damaged_count)
-    }
-
-    fn last_commit(&self) -> u64 {
-        self.commits()
-    }
-
-    fn walk(
-        &self,
-        after: Option<&[u8]>,
-        bytes: usize,
-        visit: &mut Visitor<'_>,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut scan = Scan::prefix(Vec::new()).limit(PAGE_KEYS);
-        scan.after = after.map(<[u8]>::to_vec);
-        let mut read = 0;
-        loop {
-            let rows = self.engine.page(&scan).map_err(|error| read_error(&error))?;
-            let Some((last, _)) = rows.last() else {
-                return Ok(None);
-            };
-            scan.after = Some(last.clone());
-            for (key, stored) in rows {
-                read += key.len() + stored.len();
-                if keys::is_internal(&key) {
-                    continue;
-                }
-                if let Some(resolved) = self.resolved(&key, stored)? {
-                    read += resolved.as_ref().map_or(0, Vec::len);
-                    visit(&key, resolved.map(Some))?;
-                }
-                if read >= bytes {
-                    return Ok(Some(key));
-                }
-            }
-            if read >= bytes {
-                return Ok(scan.after);
-            }
-        }
-    }
-
-    fn watch(&self, on: bool) {
-        self.writing().touched = on.then(BTreeSet::new);
-    }
-
-    fn settle(&self, most: usize, visit: &mut Visitor<'_>) -> Result<Option<u64>, StoreError> {
-        let mut writing = self.writing();
-        let touched = writing.touched.get_or_insert_default();
-        if touched.len() > most {
-            return Ok(None);
-        }
-        for key in std::mem::take(touched) {
-            visit(&key, self.current(&key)?)?;
-        }
-        Ok(Some(writing.commits))
-    }
-
-    fn catch_up(&self, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
-        let touched = self.writing().touched.as_mut().map(std::mem::take).unwrap_or_default();
-        for key in touched {
-            visit(&key, self.current(&key)?)?;
-        }
-        Ok(())
-    }
-}
-
-/// A value in pieces as slices, cut to what one chunk takes.
-pub(super) fn cut(value: &StoreValue) -> impl Iterator<Item = Vec<&[u8]>> {
-    let mut pieces = value.pieces().iter().map(|piece| &piece[..]).filter(|p| !p.is_empty());
-    let mut rest: &[u8] = &[];
-    std::iter::from_fn(move || {
-        let mut chunk = Vec::new();
-        let mut room = MAX_PAYLOAD;
-        while room > 0 {
-            if rest.is_empty() {
-                match pieces.next() {
-                    Some(next) => rest = next,
-                    None => break,
-                }
-            }
-            let (taken, left) = rest.split_at(rest.len().min(room));
-            room -= taken.len();
-            rest = left;
-            chunk.push(taken);
-        }
-        (!chunk.is_empty()).then_some(chunk)
-    })
 }

@@ -6,8 +6,8 @@
 //! # Layout
 //!
 //! - `backend`: the [`Store`] trait and its errors; `batch`, `scan`: what is written and read.
-//! - `layered`: the store itself, checked records over any engine; `envelope`, `chunks`: their
-//!   form; `engine`: what an engine is; `sled_engine`, `memory`: the two that there are.
+//! - `layered`: the store itself, checked records over any engine; `writing`: what its writer
+//!   knows; `upkeep`: what else is done for it; `envelope`, `chunks`: the records' form; `engine`: what an engine is; `sled_engine`, `memory`: the two that there are.
 //! - `actor`: supervises the threads; `writer`: group commit and what becomes of writes that fail;
 //!   `reader`: reads beside it; `handle`: how actors reach them; `stats`: what they count.
 //! - `folder`: where a store lies and who holds it; `open`: how it is opened; `format`: the gate of
@@ -45,7 +45,9 @@ mod scan;
 mod sled_engine;
 mod stats;
 mod transcript;
+mod upkeep;
 mod writer;
+mod writing;
 
 #[cfg(test)]
 mod tests;
@@ -63,7 +65,6 @@ pub use lists::{ThreadPage, read_thread_page};
 pub use maintain::{Compacted, Imported, MaintainError};
 #[cfg(test)]
 pub(crate) use memory::{Faults, MemoryStore, Operation};
-pub use migrate::{count_items, split_item};
 pub use open::{OpenedStore, SledStore};
 pub use records::{
     OpenMark, StoredThread, drop_items, drop_requests, put_item, put_open, put_request, put_thread,

@@ -1,5 +1,6 @@
 //! Opens a store: a new one, the one that is there, an older format, or what can be restored.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use super::backend::{Store, StoreError, Visitor};
@@ -13,6 +14,7 @@ use super::format::{self, Format};
 use super::handle::StoreCondition;
 use super::keys;
 use super::layered::Layered;
+use super::migrate::Converter;
 use super::restore;
 use super::scan::Scan;
 use super::sled_engine::SledEngine;
@@ -92,7 +94,7 @@ impl StoreFolder {
     fn migrate(&self, old: SledEngine, program: &str) -> Result<OpenedStore, StoreError> {
         let path = self.store();
         tracing::info!("the store has an older format and is converted");
-        let source = Bare { engine: old };
+        let source = Bare { engine: old, records: RefCell::default() };
         // Also the way back: an older program does not read what this one writes.
         let export =
             export::write(&source, &self.exports(), program, None, std::time::Duration::ZERO)
@@ -163,9 +165,11 @@ pub(super) fn inspect(path: &Path) -> Result<Found, Unusable> {
     }
 }
 
-/// A database of format 0: values as they are.
+/// A database of format 0: values as they are, and records of the first form.
 struct Bare {
     engine: SledEngine,
+    /// Brings records to their present form as they are read, in the order of their keys.
+    records: RefCell<Converter>,
 }
 
 impl Source for Bare {
@@ -183,8 +187,13 @@ impl Source for Bare {
         scan.after = after.map(<[u8]>::to_vec);
         let rows = self.engine.page(&scan).map_err(|error| StoreError::Read(error.to_string()))?;
         let last = rows.last().map(|(key, _)| key.clone());
+        if after.is_none() {
+            *self.records.borrow_mut() = Converter::default();
+        }
         for (key, value) in rows {
-            visit(&key, Ok(Some(value)))?;
+            for (key, value) in self.records.borrow_mut().convert(key, value) {
+                visit(&key, Ok(Some(value)))?;
+            }
         }
         Ok(last)
     }

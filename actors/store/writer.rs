@@ -137,15 +137,20 @@ impl Writer {
             Ok(()) => self.write(&batches, !self.failing),
             Err(error) => vec![Err(error); batches.len()],
         };
+        let mut answers = Vec::with_capacity(batches.len());
         for ((batch, waiter), result) in batches.into_iter().zip(waiters).zip(results) {
             match (waiter.filter(|waiter| !waiter.is_closed()), result) {
-                // The one who waited may stop just now; the write has gone as it has.
-                (Some(waiter), result) => drop(waiter.send(result)),
+                (Some(waiter), result) => answers.push((waiter, result)),
                 (None, Ok(())) => {}
                 (None, Err(error)) => self.keep(batch, &error),
             }
         }
+        // Whoever is answered can see the counters of what happened.
         self.handle.stats().backlog(self.backlog.len());
+        for (waiter, result) in answers {
+            // The one who waited may have stopped just now; the write has gone as it has.
+            waiter.send(result).ok();
+        }
     }
 
     /// Writes batches; one result for each. With `again` each gets a try of its own if they cannot
@@ -280,7 +285,9 @@ impl Writer {
 
     /// Exports at an orderly stop, as far as the time allows.
     fn last_export(&mut self) {
-        if let Some(plan) = self.handle.exports() {
+        if let Some(plan) = self.handle.exports()
+            && self.store.bytes_on_disk() <= LAST_EXPORT_BYTES
+        {
             let deadline = Instant::now() + LAST_EXPORT;
             export::run(self.store.as_ref(), &plan, Some(deadline));
         }
@@ -288,7 +295,11 @@ impl Writer {
 }
 
 /// What an export at the stop may take; the whole stop stays under five seconds.
-const LAST_EXPORT: Duration = Duration::from_millis(800);
+const LAST_EXPORT: Duration = Duration::from_millis(500);
+
+/// Bytes on the disk above which there is none at the stop: there would be no time for it. 111 MB
+/// took 0.33 s.
+const LAST_EXPORT_BYTES: u64 = 128 << 20;
 
 /// Adds the writes that are queued now to a group. Answers a job that does not belong to it.
 fn fill_group(

@@ -81,8 +81,14 @@ impl ThreadRegistry {
             .collect();
         for (id, address, asked) in asked {
             ctx.spawn(asked.into_actor(self).map(move |answer, registry, _| {
-                if let Ok(Some(idle)) = answer {
-                    registry.let_go(&id, &address, idle);
+                match answer {
+                    Ok(Some(idle)) => registry.let_go(&id, &address, idle),
+                    // Others have their turn before it is asked again.
+                    _ => {
+                        if let Some(entry) = registry.threads.get_mut(&id) {
+                            entry.last_sent = Instant::now();
+                        }
+                    }
                 }
             }));
         }

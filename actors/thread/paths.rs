@@ -68,7 +68,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_system_that_hangs_holds_nobody_for_long() {
         let paths = Paths { deadline: Duration::from_millis(20), ..Paths::default() };
-        let (release, hung) = std::sync::mpsc::channel::<()>();
+        let (release, hung) = std::sync::mpsc::sync_channel::<()>(1);
         let hung = Arc::new(std::sync::Mutex::new(hung));
         for _ in 0..=AT_ONCE {
             let hung = Arc::clone(&hung);

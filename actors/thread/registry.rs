@@ -49,7 +49,7 @@ pub(super) struct Entry {
     pub(super) unfinished: usize,
     /// Messages that were sent to it and that it will have to have handled before it is let go.
     pub(super) sent: u64,
-    /// When the last of them was.
+    /// When the last of them was, or when it last said that it has something to do.
     pub(super) last_sent: Instant,
 }
 
@@ -359,6 +359,7 @@ impl Handler<ThreadDeleted> for ThreadRegistry {
         self.threads.remove(&deleted.session_id);
         self.settled.remove(&deleted.session_id);
         self.degraded.remove(&deleted.session_id);
+        self.loaded.remove(&deleted.session_id);
         if self.tombstones.len() >= MAX_TOMBSTONES
             && let Some(oldest) = self
                 .tombstones

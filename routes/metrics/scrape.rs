@@ -223,7 +223,7 @@ fn stream(page: &mut Page, stats: &StreamStats) {
     );
     let gauges: [(&str, &str, &AtomicU64); 4] = [
         ("subscribers", "Subscribers that are connected.", &stats.sockets),
-        ("ring_bytes", "Bytes of frames in the ring.", &stats.ring_bytes),
+        ("ring_bytes", "Bytes that the ring takes in memory.", &stats.ring_bytes),
         ("ring_segments", "Segments in the ring.", &stats.ring_segments),
         ("log_bytes", "Bytes of frames on the disk, for older cursors.", &stats.log_bytes),
     ];

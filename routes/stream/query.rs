@@ -33,11 +33,11 @@ impl Subscribe {
         let mut threads = all("threadId");
         let first = threads.next().filter(|id| !id.is_empty());
         let filter = first.filter(|_| threads.next().is_none()).map(str::to_owned);
-        let since = match all("since").last() {
+        let since = match all("since").next_back() {
             None => None,
             Some(text) => Some(position("since", text)?),
         };
-        let single = match all("view").last() {
+        let single = match all("view").next_back() {
             None | Some("default") => false,
             Some("single") => true,
             Some(_) => return Err(invalid("view", "must be `default` or `single`")),

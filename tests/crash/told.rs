@@ -79,15 +79,21 @@ impl Told {
     pub(crate) fn check(&self, kept: &BTreeMap<u64, Frame>) -> usize {
         let mut forgiven = 0;
         for stretch in &self.stretches {
-            for (seq, frame) in kept.range(stretch.after + 1..=stretch.upto) {
+            let (after, upto) = (stretch.after, stretch.upto);
+            for (seq, frame) in kept.range(after + 1..).take_while(|(seq, _)| **seq <= upto) {
                 let told = stretch.frames.get(seq);
-                assert_eq!(told, Some(frame), "a silent gap behind {}", stretch.after);
+                assert_eq!(told, Some(frame), "a silent gap behind {after}");
             }
             let mut not_kept = stretch.frames.keys().filter(|seq| !kept.contains_key(seq));
             if let Some(first) = not_kept.next() {
-                let last_kept = kept.range(..=stretch.upto).next_back().map_or(0, |(seq, _)| *seq);
+                let last_kept = kept.range(..=upto).next_back().map_or(0, |(seq, _)| *seq);
                 let forgivable = stretch.reset.is_some() && last_kept < *first;
-                assert!(forgivable, "{first} was told and is lost: {:?}", stretch.frames[first]);
+                let why = format!("after {after}, up to {upto}, kept up to {last_kept}");
+                assert!(
+                    forgivable,
+                    "{first} was told and is lost; {why}: {}",
+                    stretch.frames[first]
+                );
                 forgiven += 1 + not_kept.count();
             }
         }

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::common::{DEADLINE, turn_end};
 use crate::fake_app::{begin, create, send, start, with_fake};
+use crate::flow_resume::{position, since};
 
 /// A page that was read line by line.
 #[derive(Debug)]
@@ -298,4 +299,83 @@ fn the_stores_commits_and_their_failures_are_counted() {
     let page = Scrape::of(&app);
     assert!(commits(&page) > commits(&after));
     assert_eq!(page.value("store_backlog"), 0.0);
+}
+
+#[test]
+fn frames_subscribers_and_the_ring_are_counted() {
+    let app = start(Behaviour::correct().turn([step::deltas(50, 20, 0)]));
+    let session = create(&app);
+    let before = Scrape::of(&app);
+    assert_eq!(before.value("stream_subscribers"), 0.0);
+    let mut stream = app.stream(None);
+    let ready = stream.wait_type("ready", DEADLINE);
+    let turn = begin(&app, &session);
+    turn_end(&mut stream, &turn);
+    app.post(&format!("/api/sessions/{session}/rename"), json!({ "title": "New" }))
+        .expect_status(200);
+    let resumed = since(&app, &position(&ready));
+    wait_value(&app, "stream_subscribers", 2.0);
+    let after = Scrape::of(&app);
+    let moved = |sample: &str| after.value(sample) - before.value(sample);
+    // Each delta goes out twice to the default view.
+    assert!(moved("stream_frames_total{class=\"ephemeral\"}") >= 100.0);
+    for class in ["recorded", "durable_first"] {
+        assert!(moved(&format!("stream_frames_total{{class=\"{class}\"}}")) >= 1.0, "{class}");
+    }
+    for growing in ["stream_bytes_total", "stream_ring_bytes", "stream_ring_segments"] {
+        assert!(moved(growing) >= 1.0, "{growing}");
+    }
+    assert!(after.value("stream_log_bytes") > 0.0);
+    assert!(after.value("stream_ring_age_seconds") > before.value("stream_ring_age_seconds"));
+    assert_eq!(moved("stream_replays_total"), 1.0);
+    drop((stream, resumed));
+    wait_value(&app, "stream_subscribers", 0.0);
+}
+
+/// Runs a turn of many deltas to its end; who does not read falls behind.
+fn flood(app: &TestApp, session: &str) {
+    send(app, session, "go").expect_status(202);
+    wait_until("the turn has ended", DEADLINE, || {
+        let session = &app.get("/api/sessions").expect_status(200).body["data"][0];
+        session["activity"] == "idle" && session["materialized"] == true
+    });
+}
+
+#[test]
+fn subscribers_that_fall_off_the_ring_are_counted() {
+    let behaviour = Behaviour::correct().turn([step::deltas(60_000, 200, 0)]);
+    let app =
+        with_fake(FakeScript::always(behaviour)).env("CODEX_MANAGER_RING_BYTES", "65536").start();
+    let session = create(&app);
+    let mut without = app.stream(None);
+    let ready = without.wait_type("ready", DEADLINE);
+    let mut with_position = since(&app, &position(&ready));
+    with_position.wait_type("ready", DEADLINE);
+    without.stop_reading();
+    with_position.stop_reading();
+    flood(&app, &session);
+    assert!(Scrape::of(&app).value("stream_cursor_lag_bytes") > 0.0);
+    without.resume_reading();
+    with_position.resume_reading();
+    without.wait_closed(DEADLINE);
+    with_position.wait_type("reset", DEADLINE);
+    let page = Scrape::of(&app);
+    assert_eq!(page.value("stream_gap_closes_total"), 1.0);
+    // It may have fallen behind again.
+    assert!(page.value("stream_resets_total") >= 1.0);
+}
+
+/// Takes as long as the server has patience with a subscriber: ten seconds.
+#[test]
+fn a_subscriber_that_is_cut_because_it_does_not_read_is_counted() {
+    let app = start(Behaviour::correct().turn([step::deltas(60_000, 200, 0)]));
+    let session = create(&app);
+    let mut stuck = app.stream(None);
+    stuck.wait_type("ready", DEADLINE);
+    stuck.stop_reading();
+    flood(&app, &session);
+    assert_eq!(Scrape::of(&app).value("stream_evictions_total"), 0.0);
+    wait_value(&app, "stream_evictions_total", 1.0);
+    wait_value(&app, "stream_subscribers", 0.0);
+    assert_eq!(Scrape::of(&app).value("stream_evictions_total"), 1.0);
 }

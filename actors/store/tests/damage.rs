@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::super::{MaintainError, Store, StoreError, StoreFolder, keys};
+use super::super::{MaintainError, Store, StoreError, StoreFolder, Upkeep, keys};
 use super::{PROGRAM, everything, noise, opened, puts};
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -122,6 +122,9 @@ fn judge(data_dir: &Path, full: &Contents, exported: Option<&Contents>) -> Outco
                 Err(_) => outcome = Outcome::Partly,
             }
         }
+        let damaged = opened.store.damaged_records();
+        let known = damaged.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(outcome == Outcome::Partly, known > 0, "damage is counted");
         return outcome;
     };
     assert_ne!(opened.store.get(keys::EPOCH).unwrap().as_deref(), Some(&b"first"[..]));

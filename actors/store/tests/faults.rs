@@ -10,7 +10,7 @@ use super::{everything, noise, puts};
 /// Two keys with the same value: whoever sees one of them new and the other old has seen half of a
 /// batch.
 fn pair(round: u64) -> WriteBatch {
-    let length = if round.is_multiple_of(2) { 600 * MAX_PAYLOAD } else { 10 };
+    let length = if round.is_multiple_of(2) { 100 * MAX_PAYLOAD } else { 10 };
     let value = noise(length, round);
     let mut batch = WriteBatch::default();
     batch.put(format!("left {}", round % 3).into_bytes(), value.clone());

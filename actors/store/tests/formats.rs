@@ -108,3 +108,41 @@ fn a_newer_format_is_refused_with_the_program_that_knows_it() {
     // Nothing was moved, nothing was written.
     assert_eq!(open().get(keys::FORMAT).unwrap().unwrap(), b"7 12.3.4");
 }
+
+#[test]
+fn items_of_the_first_version_are_read_after_the_conversion() {
+    use cm_core::ids::ThreadId;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    std::fs::create_dir_all(&path).unwrap();
+    let database = sled::Config::new().path(&path).flush_every_ms(None).open().unwrap();
+    let thread = ThreadId::parse("t").unwrap();
+    let item = r#"{"type":"plan","id":"i","text":"a"}"#;
+    let record = format!(
+        r#"{{"ordinal":4,"turn_id":"u","id":"i","state":"completed","started_ms":1,"ended_ms":2,"item":{item}}}"#
+    );
+    let old = r#"{"version":1,"id":"t","title":null,"cwd":"/","controls":{"model":null,
+        "approvalPolicy":"untrusted","networkAccess":"restricted","filesystemSandbox":"read-only"},
+        "materialized":true,"archived":false,"created_at":1,"updated_at":2,"thread":{},
+        "next_turn":1,"next_row":5}"#;
+    database.insert(keys::EPOCH, b"0123456789abcdef0123456789abcdef".as_slice()).unwrap();
+    database.insert(keys::SEQ_RESERVED, 3_000_000_u64.to_be_bytes().as_slice()).unwrap();
+    database.insert(keys::item(&thread, 4), record.as_bytes()).unwrap();
+    database.insert(keys::thread(&thread), old.as_bytes()).unwrap();
+    database.flush().unwrap();
+    drop(database);
+    let (lock, store) = opened(folder.path());
+    let read = |store: &dyn Store| {
+        let body = super::super::read_item(store, &thread, "i").unwrap();
+        let stored = super::super::read_thread(store, &thread).unwrap().unwrap();
+        (body, stored.record.version, stored.record.kept.bytes() > item.len() as u64)
+    };
+    let expected = (Some(item.as_bytes().to_vec()), 2, true);
+    assert_eq!(read(&store), expected);
+    drop(store);
+    // What was exported before is already in the present form.
+    let other = tempfile::tempdir().unwrap();
+    let target = StoreFolder::lock(other.path()).unwrap();
+    target.import(&super::super::export::list(&lock.exports()).remove(0), PROGRAM).unwrap();
+    assert_eq!(read(&target.open(PROGRAM).unwrap().store), expected);
+}

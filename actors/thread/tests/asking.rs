@@ -180,6 +180,49 @@ fn a_claim_that_outlived_the_manager_expires_with_what_was_decided() {
     });
 }
 
+/// There is no child in this test, so that no answer ever reaches it.
+#[test]
+fn a_claim_that_cannot_reach_the_child_stays_claimed_and_ends_with_what_was_decided() {
+    on_system(async {
+        let mut bench = Bench::new(MemoryStore::default()).await;
+        bench.says(vec![turn_started(), approval_request(0)]).await;
+        bench.frame("approval").await;
+        let id = bench.pending().await[0].id.clone();
+        let decide = |decision| DecisionInput::Approval { decision, scope: ApprovalScope::Turn };
+        let first = decide(ApprovalDecision::Accept);
+        let first = bench.threads.decide(id.clone(), first, "first".to_owned()).await;
+        assert!(matches!(first, Err(SessionError::Failed(_))), "{first:?}");
+        let told = |answer: Result<_, SessionError>| {
+            let Err(SessionError::Refused { refusal, .. }) = answer else { panic!("{answer:?}") };
+            match refusal {
+                Refusal::InFlight(decision) | Refusal::Decided(decision) => decision.by,
+                Refusal::Expired { decision, .. } => decision.map(|it| it.by).unwrap_or_default(),
+            }
+        };
+        let late = || {
+            bench.threads.decide(id.clone(), decide(ApprovalDecision::Decline), "late".to_owned())
+        };
+        assert_eq!(told(late().await), "first");
+        // Also after the thread was rebuilt.
+        bench.says(vec![notification("test/panic", &json!({ "threadId": "t" }))]).await;
+        assert_eq!(told(late().await), "first");
+        bench.goes_down().await;
+        bench.frame("approval_resolved").await;
+        assert_eq!(
+            told(
+                bench
+                    .threads
+                    .decide(id.clone(), decide(ApprovalDecision::Decline), "late".to_owned())
+                    .await
+            ),
+            "first"
+        );
+        let all = bench.threads.requests(&thread(), RequestFamily::Approval, true).await.unwrap();
+        assert_eq!(all[0].status(), "expired");
+        assert_eq!(all[0].decision().map(|decision| decision.label.as_str()), Some("accept"));
+    });
+}
+
 #[test]
 fn a_panic_is_told_until_a_turn_ends_well() {
     on_system(async {

@@ -112,6 +112,10 @@ impl Upkeep for Disk {
         self.store.last_commit()
     }
 
+    fn bytes_on_disk(&self) -> u64 {
+        self.store.bytes_on_disk()
+    }
+
     fn walk(
         &self,
         after: Option<&[u8]>,

@@ -108,11 +108,14 @@ impl Stage {
     ///
     /// When it does not in time.
     pub(super) fn await_idle(&mut self) -> Result<(), LoadError> {
-        let path = format!("/api/sessions/{}", self.session);
+        // From the list: the session itself may be as long as what was sent in it.
+        let path = "/api/sessions?limit=200";
         let began = Instant::now();
         loop {
-            let answer = self.connection.get(&path)?.expect(200, &path)?;
-            if answer.body["session"]["activity"] == "idle" {
+            let answer = self.connection.get(path)?.expect(200, path)?;
+            let sessions = answer.body["data"].as_array().cloned().unwrap_or_default();
+            let mine = sessions.iter().find(|row| row["sessionId"] == self.session.as_str());
+            if mine.is_some_and(|row| row["activity"] == "idle") {
                 return Ok(());
             }
             if began.elapsed() > TURN_DEADLINE {
