@@ -158,6 +158,11 @@ pub fn opens() -> Vec<u8> {
     b"o\0".to_vec()
 }
 
+/// Whether a key belongs to a request: its record, its place or its params.
+pub fn is_request(key: &[u8]) -> bool {
+    [b"r\0", b"q\0", b"d\0"].iter().any(|prefix| key.starts_with(*prefix))
+}
+
 /// Marks a deleted thread, so that nothing of it is taken up again.
 pub fn tombstone(id: &ThreadId) -> Vec<u8> {
     [b"x\0", id.as_str().as_bytes()].concat()

@@ -26,7 +26,11 @@ pub(crate) enum Operation {
 
 /// What fails, shared with the test that says so.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Faults(Arc<Mutex<Plan>>);
+pub(crate) struct Faults {
+    plan: Arc<Mutex<Plan>>,
+    /// What is there after the next opening.
+    durable: Arc<RwLock<Entries>>,
+}
 
 #[derive(Debug, Default)]
 struct Plan {
@@ -46,7 +50,7 @@ struct Plan {
 
 impl Faults {
     fn plan(&self) -> MutexGuard<'_, Plan> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets an operation fail from now on, or work again.
@@ -69,6 +73,15 @@ impl Faults {
     /// Whether the failure of [`Self::fail_after`] is still to come.
     pub(crate) fn is_to_come(&self) -> bool {
         self.plan().countdown.is_some()
+    }
+
+    fn durable(&self) -> Entries {
+        self.durable.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a key would be there after a crash.
+    pub(crate) fn is_durable(&self, key: &[u8]) -> bool {
+        self.durable.read().unwrap_or_else(PoisonError::into_inner).contains_key(key)
     }
 
     /// Says whether there is room.
@@ -106,8 +119,6 @@ impl Faults {
 #[derive(Debug, Default)]
 pub(crate) struct MemoryEngine {
     visible: RwLock<Entries>,
-    /// What is there after the next opening.
-    durable: RwLock<Entries>,
     faults: Faults,
 }
 
@@ -128,10 +139,10 @@ impl MemoryStore {
 
     /// The store as it is after the process has died: what was not durable is gone.
     pub(crate) fn crashed(self) -> Self {
-        let durable = self.engine.durable.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let visible = RwLock::new(durable.clone());
-        let engine =
-            MemoryEngine { visible, durable: RwLock::new(durable), faults: Faults::default() };
+        let durable = self.engine.faults.durable();
+        let faults =
+            Faults { durable: Arc::new(RwLock::new(durable.clone())), ..Faults::default() };
+        let engine = MemoryEngine { visible: RwLock::new(durable), faults };
         Self::over(engine)
     }
 
@@ -181,7 +192,8 @@ impl Engine for MemoryEngine {
     fn sync(&self) -> Result<(), EngineError> {
         let (happens, said) = self.faults.meet(Operation::Sync);
         if happens {
-            *self.durable.write().unwrap_or_else(PoisonError::into_inner) = self.visible();
+            let visible = self.visible();
+            *self.faults.durable.write().unwrap_or_else(PoisonError::into_inner) = visible;
         }
         said
     }
@@ -218,7 +230,7 @@ impl Engine for MemoryEngine {
     fn reopen(&self, _unsynced: bool) -> Result<(), EngineError> {
         self.faults.meet(Operation::Reopen).1?;
         self.faults.plan().reopened += 1;
-        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let durable = self.faults.durable();
         *self.visible.write().unwrap_or_else(PoisonError::into_inner) = durable;
         Ok(())
     }

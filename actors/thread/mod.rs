@@ -11,8 +11,8 @@
 //!   child says, on its way to the threads; `registry_list`: the lists, and reading them at the
 //!   start; `registry_recovery`: threads that were cut.
 //! - `passivation`: letting go of threads in which nothing happens.
-//! - `actor`: a thread's state, and how its changes become durable and visible; `notes`: what it
-//!   notes for the store.
+//! - `actor`: a thread's state; `notes`: what it notes for the store; `flush`: how that becomes
+//!   durable and visible.
 //! - `inbound`: what the child says of it; `frames`: the stream events that this becomes.
 //! - `commands`: messages and turns; `sessions`: creation, names, archive, deletion; `requests`:
 //!   approvals, questions and tool calls; `calls`: calls of the child that these wait for.
@@ -27,6 +27,7 @@ mod commands;
 mod config;
 mod detail;
 mod error;
+mod flush;
 mod frames;
 mod handle;
 mod inbound;

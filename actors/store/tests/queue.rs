@@ -35,6 +35,22 @@ async fn a_read_sees_what_was_queued_before_it() {
 }
 
 #[actix::test]
+async fn nothing_behind_a_long_item_is_acknowledged_before_it_is_durable() {
+    let faults = Faults::default();
+    let handle = running(MemoryStore::with_faults(faults.clone()));
+    let long = bytes::Bytes::from(vec![7; 20 << 20]);
+    for round in 0..5_u8 {
+        let key = vec![b'i', round];
+        let mut item = WriteBatch::default();
+        item.put(key.clone(), long.clone());
+        // Nobody waits for it.
+        drop(handle.try_commit(item).unwrap());
+        handle.commit(puts(&[(b"small", &[round])])).await.unwrap();
+        assert!(faults.is_durable(&key), "acknowledged before what was queued first");
+    }
+}
+
+#[actix::test]
 async fn a_long_read_holds_up_no_commit() {
     let handle = running(MemoryStore::default());
     let (go_on, wait) = std::sync::mpsc::sync_channel::<()>(1);

@@ -242,3 +242,23 @@ fn a_panic_is_told_until_a_turn_ends_well() {
         assert_eq!(bench.detail().await.session.problem, None);
     });
 }
+
+#[test]
+fn what_was_refused_for_want_of_room_is_stored_when_there_is_room() {
+    on_system(async {
+        let disk = Disk::default();
+        let full = disk.full.clone();
+        let mut bench = Bench::new(disk.clone()).await;
+        bench.says(vec![turn_started()]).await;
+        bench.frame("turn_adopted").await;
+        full.store(true, Ordering::Relaxed);
+        let refused = bench.threads.rename(&thread(), "Mine".to_owned()).await.unwrap_err();
+        let SessionError::Failed(failure) = refused else { panic!("{refused:?}") };
+        assert_eq!(failure.code, cm_core::error::ErrorCode::StoreUnavailable);
+        full.store(false, Ordering::Relaxed);
+        // The same again is no news to the actor; answered, it is on the disk all the same.
+        bench.threads.rename(&thread(), "Mine".to_owned()).await.unwrap();
+        let stored = crate::store::read_thread(&disk, &thread()).unwrap().unwrap();
+        assert_eq!(stored.record.shown_title(), "Mine");
+    });
+}
