@@ -24,6 +24,7 @@ use super::messages::{
     History, PublishFrames, ReadHistory, ResetReason, StopJournal,
 };
 use super::segment::{Segment, by_durability};
+use super::uncertain::Uncertain;
 use crate::clock;
 use crate::metrics::StreamStats;
 use crate::store::{StoreError, StoreHandle, WriteBatch, keys};
@@ -65,6 +66,8 @@ pub struct Journal {
     floor: Seq,
     /// Of those, the last one up to which the log is known to be complete.
     certain: Seq,
+    /// What lives before this one showed and had no time to keep.
+    uncertain: Uncertain,
     log: Log,
     ring: VecDeque<(i64, Arc<Segment>)>,
     ring_bytes: usize,
@@ -112,6 +115,7 @@ pub fn journal_spec(
                 reserving: false,
                 floor: Seq(0),
                 certain: Seq(0),
+                uncertain: Uncertain::default(),
                 log: Log::new(config.log_bytes),
                 ring: VecDeque::new(),
                 ring_bytes: 0,
@@ -275,7 +279,8 @@ impl Journal {
                 return ctx.stop();
             }
         };
-        let Origin { numbers, log, certain, staged } = origin;
+        let Origin { numbers, log, certain, uncertain, staged } = origin;
+        self.uncertain = uncertain;
         (self.epoch, self.last) = (Some(numbers.epoch), numbers.above);
         (self.reserved, self.floor, self.certain) = (numbers.upto, numbers.above, certain);
         (self.log.meta, self.log.written_upto) = (log, numbers.above);
@@ -294,8 +299,9 @@ impl Journal {
         if after > self.last {
             return Some(ResetReason::UnknownPosition);
         }
-        // The life before showed frames that it had no time to keep.
-        if after > self.certain && after < self.floor {
+        // A life before showed frames that it had no time to keep, or never gave this number.
+        let is_past = after > self.certain && after < self.floor;
+        if is_past || self.uncertain.covers(after) {
             return Some(ResetReason::UncleanRestart);
         }
         (after < self.log.meta.from).then_some(ResetReason::Trimmed)

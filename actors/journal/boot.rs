@@ -6,6 +6,7 @@ use cm_core::ids::{Epoch, Seq};
 
 use super::log::LogMeta;
 use super::record;
+use super::uncertain::Uncertain;
 use crate::store::{Scan, StoreError, StoreHandle, WriteBatch, keys};
 
 /// How many numbers are reserved on the disk at once.
@@ -32,6 +33,8 @@ pub(super) struct Origin {
     pub(super) log: LogMeta,
     /// The last number of the lives before up to which the log is known to be complete.
     pub(super) certain: Seq,
+    /// What the lives before did not keep.
+    pub(super) uncertain: Uncertain,
     /// Publications that were stored with the changes that they tell of and never made it into
     /// the log.
     pub(super) staged: Vec<(Bytes, FrameBatch)>,
@@ -81,11 +84,12 @@ pub(super) async fn reserve(store: StoreHandle) -> Result<Reservation, StoreErro
 
 /// Reads everything that a new life of the journal starts from, and reserves its first block.
 pub(super) async fn begin(store: StoreHandle) -> Result<Origin, StoreError> {
-    let (log, clean, last, staged) = store
+    let (log, clean, uncertain, last, staged) = store
         .read(|store| {
             let last = store.scan(&Scan::prefix(keys::events()).reversed().limit(1))?;
             let staged = store.scan(&Scan::prefix(keys::staged_all()).limit(MAX_STAGED))?;
-            Ok((store.get(keys::LOG)?, store.get(keys::LOG_END)?, last, staged))
+            let uncertain = store.get(keys::LOG_UNCERTAIN)?;
+            Ok((store.get(keys::LOG)?, store.get(keys::LOG_END)?, uncertain, last, staged))
         })
         .await?;
     let log: LogMeta = match log {
@@ -93,6 +97,7 @@ pub(super) async fn begin(store: StoreHandle) -> Result<Origin, StoreError> {
         None => LogMeta::default(),
     };
     let last = last.first().and_then(|(key, _)| keys::event_seq(key)).unwrap_or(log.from);
+    let is_clean = clean.is_some();
     let certain = match clean {
         Some(bytes) => number(keys::LOG_END, &bytes)?,
         None => last,
@@ -109,8 +114,21 @@ pub(super) async fn begin(store: StoreHandle) -> Result<Origin, StoreError> {
         }
     }
     let numbers = next_block(&store, &mut batch).await?;
+    let mut uncertain: Uncertain = match uncertain {
+        Some(bytes) => {
+            serde_json::from_slice(&bytes).map_err(|error| damaged(keys::LOG_UNCERTAIN, error))?
+        }
+        None => Uncertain::default(),
+    };
+    uncertain.forget(log.from);
+    if !is_clean {
+        uncertain.add(certain, numbers.above);
+    }
+    // Plain numbers always encode.
+    let encoded = serde_json::to_vec(&uncertain).unwrap_or_default();
+    batch.put(keys::LOG_UNCERTAIN.to_vec(), encoded);
     // From now on an end without order leaves no word of a clean one.
     batch.remove(keys::LOG_END.to_vec());
     store.commit(batch).await?;
-    Ok(Origin { numbers, log, certain, staged: found })
+    Ok(Origin { numbers, log, certain, uncertain, staged: found })
 }

@@ -6,7 +6,8 @@
 //! # Layout
 //!
 //! - `segment`: numbered frames as they lie in the ring; `record`: as they lie in the log.
-//! - `actor`: the journal; `boot`: what it starts from; `log`: what it keeps on the disk.
+//! - `actor`: the journal; `boot`: what it starts from; `log`: what it keeps on the disk;
+//!   `uncertain`: what it had no time to keep.
 //! - `flow`: how the readers of the ring hold back the child.
 //! - `messages`, `handle`: how everyone else reaches it.
 
@@ -18,6 +19,7 @@ mod log;
 mod messages;
 mod record;
 mod segment;
+mod uncertain;
 
 pub use actor::{Journal, JournalConfig, journal_spec};
 pub use flow::{Flow, WorkerFlow};

@@ -16,6 +16,9 @@ use cm_core::ids::{Seq, ThreadId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// How the envelope of a notification begins, and nothing else that the manager publishes.
+const ENVELOPE: &[u8] = br#"{"source":"app_server","signalType":"notification","#;
+
 /// A record that cannot be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the record is cut off or damaged")]
@@ -80,8 +83,9 @@ pub(super) fn decode(record: &[u8]) -> Result<(FrameBatch, Vec<Seq>), Damaged> {
     let mut rest = Reader(record);
     let mut batch = FrameBatch::default();
     let mut numbers = Vec::new();
-    // The payload of the closest own frame before.
-    let mut own: &[u8] = b"null}";
+    // The payload of the closest envelope before: the manager's own events may stand between it
+    // and the other frames of its notification.
+    let mut envelope: &[u8] = b"null}";
     while !rest.0.is_empty() {
         let seq = Seq(u64::from_be_bytes(rest.array()?));
         let [content, durability, audience] = rest.array()?;
@@ -103,11 +107,14 @@ pub(super) fn decode(record: &[u8]) -> Result<(FrameBatch, Vec<Seq>), Damaged> {
         let head = rest.text()?;
         let (content, payload) = match content {
             0 => {
-                own = rest.text()?;
+                let own = rest.text()?;
+                if own.starts_with(ENVELOPE) {
+                    envelope = own;
+                }
                 (Content::Own, own.to_vec())
             }
-            1 => (Content::Notification, notification_of(own)?),
-            2 => (Content::Alias, alias_of(own)?),
+            1 => (Content::Notification, notification_of(envelope)?),
+            2 => (Content::Alias, alias_of(envelope)?),
             _ => return Err(Damaged),
         };
         let tail = [head, &payload].concat();
@@ -219,6 +226,24 @@ mod tests {
             let contents: Vec<Content> = read.frames().map(|frame| frame.content).collect();
             assert_eq!(contents.iter().filter(|content| **content == Content::Own).count(), 4);
         }
+    }
+
+    #[test]
+    fn an_event_of_the_managers_own_may_stand_within_a_notification() {
+        let thread = ThreadId::parse("t1").unwrap();
+        let session = SessionPieces::new(&thread, None, None);
+        let params = RawJson::encode(&json!({"threadId": "t1"})).unwrap();
+        let method = Method::new("thread/archived");
+        let (turn_id, received_at, params) = (None, "now", Some(&params));
+        let event = Event { session: &session, turn_id, received_at, method: &method, params };
+        let mut batch = FrameBatch::default();
+        batch.first(&event);
+        let payload = json!({"reason": "archived"});
+        let class = Durability::DurableFirst;
+        batch.push("session_updated", &Audience::Everyone, None, class, &payload).unwrap();
+        batch.last(&event);
+        let (read, _) = decode(&encode(&batch, || Seq(1))).unwrap();
+        assert_eq!(tails(&read), tails(&batch));
     }
 
     #[test]

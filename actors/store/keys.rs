@@ -15,6 +15,8 @@ pub const LOG: &[u8] = b"m\0log";
 /// The last number that was given before an orderly end, eight bytes big-endian; removed at the
 /// next start.
 pub const LOG_END: &[u8] = b"m\0log-end";
+/// Numbers that lives which ended without order had no time to keep.
+pub const LOG_UNCERTAIN: &[u8] = b"m\0log-uncertain";
 
 /// Durable events of one publication, by the number of its last frame.
 pub fn event(last: Seq) -> Vec<u8> {

@@ -6,6 +6,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 use cm_core::controls::Controls;
 use cm_core::error::{ErrorCode, Failure};
+use cm_core::event::{Audience, Durability, FrameBatch};
 use cm_core::request::ExpiryReason;
 use cm_core::thread::{ThreadRecord, Writes};
 use cm_core::wire::{DynamicTool, SessionCreated, SessionSummary, UNTITLED};
@@ -15,6 +16,7 @@ use super::actor::Thread;
 use super::calls::{AfterResume, Pending, answer};
 use super::detail;
 use super::error::SessionError;
+use super::frames;
 use super::messages::{Deleted, Reply, ThreadDeleted};
 use crate::app_server::CallFailure;
 use crate::clock;
@@ -74,10 +76,8 @@ impl Thread {
         let session = self.summary();
         let thread =
             result.get("thread").cloned().unwrap_or_else(|| self.state.record.thread.clone());
-        self.when_durable(Box::new(move |actor, _, stored| {
-            if stored.is_ok() {
-                actor.session_updated("created");
-            }
+        self.tell_with_change("created");
+        self.when_durable(Box::new(move |_, _, stored| {
             let created = SessionCreated { status: None, session, thread, warnings };
             answer(reply, stored.map(|()| created).map_err(SessionError::from));
         }));
@@ -263,12 +263,19 @@ impl Thread {
         let writes = self.state.named(Some(&title), true, clock::now_ms());
         self.note(writes);
         let session = self.summary();
-        self.when_durable(Box::new(move |thread, _, stored| {
-            if stored.is_ok() {
-                thread.session_updated("renamed");
-            }
+        self.tell_with_change("renamed");
+        self.when_durable(Box::new(move |_, _, stored| {
             answer(reply, stored.map(|()| session).map_err(SessionError::from));
         }));
+    }
+
+    /// Tells everyone that what lists show of the session has changed. It is stored in one batch
+    /// with the change and shown when that is on the disk: a crash in between loses neither.
+    fn tell_with_change(&mut self, reason: &str) {
+        let payload = json!({ "reason": reason, "session": self.summary() });
+        let told = &mut self.durable.get_or_insert_default().frames;
+        let (to, class) = (Audience::Everyone, Durability::DurableFirst);
+        frames::push(told, "session_updated", &to, Some(&self.id), class, &payload);
     }
 
     pub(super) fn archive(&mut self, reply: Reply<()>, ctx: &mut Context<Self>) {
@@ -292,10 +299,10 @@ impl Thread {
         let news = !self.state.record.archived;
         self.state.record.archived = true;
         self.note(Writes { thread: true, ..Writes::default() });
-        self.when_durable(Box::new(move |thread, _, stored| {
-            if stored.is_ok() && news {
-                thread.session_updated("archived");
-            }
+        if news {
+            self.tell_with_change("archived");
+        }
+        self.when_durable(Box::new(move |_, _, stored| {
             answer(reply, stored.map_err(SessionError::from));
         }));
     }
@@ -341,10 +348,10 @@ impl Thread {
             thread: self.state.record.thread.clone(),
             warnings: Vec::new(),
         };
-        self.when_durable(Box::new(move |thread, _, stored| {
-            if stored.is_ok() && news {
-                thread.session_updated("unarchived");
-            }
+        if news {
+            self.tell_with_change("unarchived");
+        }
+        self.when_durable(Box::new(move |_, _, stored| {
             answer(reply, stored.map(|()| created).map_err(SessionError::from));
         }));
     }
@@ -389,19 +396,29 @@ impl Thread {
         let id = self.id.clone();
         let pending = self.flush();
         let gone = self.shared.paths.look(move || file.is_some_and(|file| !file.exists()));
+        let journal = self.shared.journal.clone();
         let work = async move {
-            for batch in store.read(move |store| remove_thread(store, &id)).await? {
+            let mut batches = store.read(move |store| remove_thread(store, &id)).await?;
+            body.deleted_files = u32::from(gone.await.unwrap_or(false));
+            let mut told = FrameBatch::default();
+            let (to, class) = (Audience::Everyone, Durability::DurableFirst);
+            let id = body.session_id.clone();
+            frames::push(&mut told, "session_deleted", &to, Some(&id), class, &body);
+            let mut last = batches.pop().unwrap_or_default();
+            for batch in batches {
                 store.commit(batch).await?;
             }
-            Ok::<_, StoreError>(u32::from(gone.await.unwrap_or(false)))
+            // Stored with the change that it tells of: a crash in between does not lose it.
+            let staged = journal.stage(told, &mut last);
+            store.commit(last).await?;
+            Ok::<_, StoreError>((body, staged))
         };
         let work = pending.then(|(), thread, _| work.into_actor(thread));
         ctx.wait(work.map(move |result, thread: &mut Self, _| match result {
-            Ok(files) => {
+            Ok((body, staged)) => {
                 thread.shared.index.remove(&thread.id);
-                body.deleted_files = files;
-                thread.event("session_deleted", true, &body);
                 thread.shared.journal.publish(std::mem::take(&mut thread.frames));
+                thread.shared.journal.publish_staged(staged);
                 thread.deleted = Some(body.clone());
                 let gone = SessionError::Deleted(body.clone());
                 for (_, pending) in std::mem::take(&mut thread.pending) {

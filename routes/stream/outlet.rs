@@ -200,6 +200,13 @@ impl Outlet {
         self.wake();
     }
 
+    /// Takes nothing from the ring until the journal has answered for the position.
+    pub(super) fn await_history(&mut self) {
+        if self.stage == Stage::Live {
+            self.stage = Stage::Resuming;
+        }
+    }
+
     /// Whether what it missed is to be fetched.
     pub(super) fn is_resuming(&self) -> bool {
         self.stage == Stage::Resuming

@@ -53,10 +53,11 @@ pub(super) fn resume(hub: &HubHandle, outlet: &Rc<RefCell<Outlet>>, position: Po
     if !same_history {
         return subscriber.reset(ResetReason::EpochChanged);
     }
-    if !known {
-        return subscriber.reset(ResetReason::UnknownPosition);
-    }
     subscriber.resume_from(position.after);
+    if !known {
+        // Another worker may have shown it a moment ago: the journal knows every number.
+        subscriber.await_history();
+    }
     if subscriber.is_resuming() {
         drop(subscriber);
         actix::spawn(fetch(hub.clone(), Rc::clone(outlet), position));

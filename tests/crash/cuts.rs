@@ -15,7 +15,7 @@ use crate::common::{
     DEADLINE, FAMILIES, builder, choices, create, decision, fake, question, request_id, requests,
     rounds, send, text, tool_call,
 };
-use crate::told::{Told, is_ephemeral};
+use crate::told::{Told, durable};
 
 /// Sessions that something happens in.
 const SESSIONS: usize = 3;
@@ -164,14 +164,6 @@ impl Stage {
 
 fn uuid_like() -> u64 {
     rand::random()
-}
-
-fn durable(frames: &[Frame]) -> BTreeMap<u64, Frame> {
-    let events = frames.iter().filter(|frame| {
-        !matches!(frame["type"].as_str(), Some("ready" | "snapshot" | "reset"))
-            && !is_ephemeral(frame)
-    });
-    events.map(|frame| (frame["seq"].as_u64().expect("a number"), frame.clone())).collect()
 }
 
 /// Plays as many cuts as the rounds say, with a restart of something every few of them.

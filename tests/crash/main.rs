@@ -13,6 +13,7 @@
 //!   `ledger` what was acknowledged, which is then compared with what is there.
 //! - `fail_points`: the manager goes at a named place of a commit.
 //! - `cuts`: a subscriber that is cut off and comes back; `told` is what it and others were told.
+//! - `told_after_crash`: what a commit kept is told after the crash right behind it.
 //! - `races`: four decisions on one request.
 //! - `sync_order`: what reaches the disk before an answer leaves, as strace sees it; `strace` reads
 //!   its output.
@@ -28,4 +29,5 @@ mod races;
 mod strace;
 mod sync_order;
 mod told;
+mod told_after_crash;
 mod writers;

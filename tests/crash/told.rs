@@ -5,9 +5,18 @@ use std::collections::BTreeMap;
 use cm_testkit::app::Frame;
 
 /// Whether a frame is of the kind that is never kept.
-pub(crate) fn is_ephemeral(frame: &Frame) -> bool {
+fn is_ephemeral(frame: &Frame) -> bool {
     frame["type"] == "app_server.item.agent_message.delta"
         || frame["payload"]["method"] == "item/agentMessage/delta"
+}
+
+/// The frames that are kept, by their number.
+pub(crate) fn durable(frames: &[Frame]) -> BTreeMap<u64, Frame> {
+    let events = frames.iter().filter(|frame| {
+        !matches!(frame["type"].as_str(), Some("ready" | "snapshot" | "reset"))
+            && !is_ephemeral(frame)
+    });
+    events.map(|frame| (frame["seq"].as_u64().expect("a number"), frame.clone())).collect()
 }
 
 /// Everything durable between two numbers, without a gap: from the first connection or a `reset`
