@@ -37,6 +37,9 @@ const MAILBOX: usize = 16 * 1024;
 /// When fewer numbers than this are left, the next block is reserved in the background.
 const LOW_WATER: u64 = BLOCK / 10;
 
+/// How long the log waits for room in the store's queue before it tries again.
+const LOG_AGAIN: Duration = Duration::from_millis(20);
+
 /// Bytes of one page of history.
 const HISTORY_PAGE: usize = 1024 * 1024;
 
@@ -224,12 +227,19 @@ impl Journal {
         }
     }
 
-    /// Writes what waits for the log, and goes on until nothing does.
+    /// Hands what waits for the log to the store at once, so that everything that is written
+    /// afterwards is behind it. When the store's queue is full it waits here, with what comes.
     fn write_log(&mut self, ctx: &mut Context<Self>) {
         let Some((batch, upto)) = self.log.next_write() else { return };
-        let store = self.store.clone();
-        let work = async move { store.commit(batch).await };
-        ctx.spawn(work.into_actor(self).map(move |result, journal, ctx| {
+        let ticket = match self.store.try_commit(batch) {
+            Ok(ticket) => ticket,
+            Err((batch, _)) => {
+                self.log.put_back(batch, upto);
+                ctx.run_later(LOG_AGAIN, |journal, ctx| journal.write_log(ctx));
+                return;
+            }
+        };
+        ctx.spawn(ticket.durable().into_actor(self).map(move |result, journal, ctx| {
             journal.log.wrote(upto, &result);
             journal.write_log(ctx);
             journal.trim_log(ctx);

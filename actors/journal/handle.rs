@@ -98,6 +98,15 @@ impl JournalHandle {
         self.handle.ask(GetHead, Duration::from_secs(1)).await
     }
 
+    /// Returns when what was published before has its numbers and its place in the queue of the
+    /// store: what is written after that is behind it on the disk. A journal that does not answer
+    /// in a second is not waited for.
+    pub async fn taken(&self) {
+        if let Err(error) = self.head().await {
+            tracing::debug!(%error, "the journal was not waited for");
+        }
+    }
+
     /// Makes a worker hear of new frames.
     ///
     /// # Errors

@@ -38,8 +38,10 @@ pub(super) struct Log {
     waiting_bytes: usize,
     /// The number of the last frame whose record waits.
     waiting_upto: Option<Seq>,
-    /// Whether a write is on its way.
-    pub(super) writing: bool,
+    /// The number of the last frame whose record was given to the store.
+    given_upto: Seq,
+    /// Writes that are on their way.
+    writing: usize,
     /// Whether the oldest records are being looked for.
     pub(super) trimming: bool,
     /// Whether the last write failed.
@@ -87,27 +89,36 @@ impl Log {
 
     /// What is still to be written at the end.
     pub(super) fn last_write(&mut self) -> Option<WriteBatch> {
-        self.writing = false;
         self.next_write().map(|(batch, _)| batch)
     }
 
-    /// What is to be written now, if anything is and nothing is on its way.
+    /// What is to be written now, with the number up to which the log is written with it.
     pub(super) fn next_write(&mut self) -> Option<(WriteBatch, Seq)> {
-        if self.writing || self.waiting.is_empty() {
+        if self.waiting.is_empty() {
             return None;
         }
-        let upto = self.waiting_upto.take().unwrap_or(self.written_upto);
+        let upto = self.waiting_upto.take().unwrap_or(self.given_upto);
+        self.given_upto = self.given_upto.max(upto);
         let mut batch = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
         // Numbers always encode.
         batch.put(keys::LOG.to_vec(), serde_json::to_vec(&self.meta).unwrap_or_default());
-        self.writing = true;
+        self.writing += 1;
         Some((batch, upto))
+    }
+
+    /// The store had no room for a write.
+    pub(super) fn put_back(&mut self, mut batch: WriteBatch, upto: Seq) {
+        self.writing -= 1;
+        batch.extend(std::mem::take(&mut self.waiting));
+        self.waiting_bytes = batch.bytes();
+        self.waiting = batch;
+        self.waiting_upto = Some(self.waiting_upto.unwrap_or(upto));
     }
 
     /// A write ended.
     pub(super) fn wrote(&mut self, upto: Seq, result: &Result<(), StoreError>) {
-        self.writing = false;
+        self.writing -= 1;
         match result {
             Ok(()) => self.failing = false,
             Err(error) => {
@@ -123,7 +134,7 @@ impl Log {
 
     /// Whether nothing waits and nothing is on its way.
     pub(super) fn is_written(&self) -> bool {
-        !self.writing && self.waiting.is_empty()
+        self.writing == 0 && self.waiting.is_empty()
     }
 
     /// How many bytes of the oldest records are to go.
@@ -219,7 +230,7 @@ mod tests {
         }
         let (write, upto) = log.next_write().unwrap();
         assert_eq!(upto, Seq(20));
-        assert!(log.next_write().is_none(), "one write at a time");
+        assert!(log.next_write().is_none() && !log.is_written());
         store.commit(&[write]).unwrap();
         log.wrote(upto, &Ok(()));
         assert!(log.is_written());

@@ -17,6 +17,7 @@ use super::policy::{POLICY, RequestPolicy};
 
 use crate::app_server::{AppServerHandle, CallFailure};
 use crate::clock;
+use crate::journal::JournalHandle;
 use crate::store::{StoreError, StoreHandle, WriteBatch, put_request};
 use crate::supervisor::Observe;
 use crate::thread::{DecisionInput, RequestChanged, SessionError};
@@ -43,6 +44,7 @@ pub(crate) struct Expire {
 pub(crate) struct Request {
     record: RequestRecord,
     store: StoreHandle,
+    journal: JournalHandle,
     app_server: AppServerHandle,
     /// The thread that it belongs to; weak, so that the two do not keep each other alive when
     /// the registry has let go of the thread.
@@ -58,6 +60,9 @@ pub(crate) struct Request {
     timer: Option<SpawnHandle>,
 }
 
+/// How long the thread may take to show a change before it is stored all the same.
+const SHOWING: Duration = Duration::from_secs(5);
+
 /// How long what could not be stored or written waits for its next try.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -65,6 +70,7 @@ impl Request {
     pub(crate) fn new(
         record: RequestRecord,
         store: StoreHandle,
+        journal: JournalHandle,
         app_server: AppServerHandle,
         thread: WeakRecipient<RequestChanged>,
         policy: Arc<dyn RequestPolicy>,
@@ -72,6 +78,7 @@ impl Request {
         Self {
             record,
             store,
+            journal,
             app_server,
             thread,
             deciding: false,
@@ -101,11 +108,25 @@ impl Request {
         }
     }
 
-    /// Tells the thread; one that is gone is being rebuilt from what was stored.
-    fn tell_thread(&self) {
-        let Some(thread) = self.thread.upgrade() else { return };
-        if let Err(error) = thread.try_send(RequestChanged(self.record.clone())) {
-            tracing::error!(request = %self.record.id, %error, "the thread was not told of a change");
+    /// Shows what became of the request, then stores it. The word of it is in the queue for the log
+    /// of events before the record is: whoever comes back after a crash is told what the record
+    /// says, whatever the moment of the crash.
+    fn show_and_save(&self) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        let told = self
+            .thread
+            .upgrade()
+            .map(|thread| thread.send(RequestChanged(self.record.clone())).timeout(SHOWING));
+        let (journal, saved) = (self.journal.clone(), self.save());
+        let request = self.record.id.clone();
+        async move {
+            // A thread that is gone is being rebuilt from what was stored.
+            if let Some(told) = told {
+                if let Err(error) = told.await {
+                    tracing::warn!(%request, %error, "the thread was not told of a change");
+                }
+                journal.taken().await;
+            }
+            saved.await
         }
     }
 
@@ -185,8 +206,7 @@ impl Request {
                 request.record.delivered(clock::now_ms());
             }
             request.deciding = false;
-            request.tell_thread();
-            let saved = request.save();
+            let saved = request.show_and_save();
             saved.into_actor(request).map(|saved, request: &mut Self, _| {
                 if let Err(error) = saved {
                     let request = &request.record.id;
@@ -315,8 +335,7 @@ impl Handler<Decide> for Request {
             }
             // The decision is on the disk already, and what the child makes of it is still on its
             // way to the thread: told now, the stream has the two in this order.
-            request.tell_thread();
-            let saved = request.save();
+            let saved = request.show_and_save();
             let thread_id = request.record.thread_id.clone();
             saved.into_actor(request).map(move |saved, request: &mut Self, ctx| {
                 if let Err(error) = saved {
@@ -349,12 +368,11 @@ impl Handler<Expire> for Request {
             return Box::pin(actix::fut::ready(()));
         }
         self.stop_waiting(ctx);
-        let saved = self.save();
+        let saved = self.show_and_save();
         Box::pin(saved.into_actor(self).map(|saved, request, _| {
             if let Err(error) = saved {
                 tracing::error!(request = %request.record.id, %error, "an expiry was not stored");
             }
-            request.tell_thread();
         }))
     }
 }

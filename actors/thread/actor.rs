@@ -347,6 +347,7 @@ impl Thread {
         let request = Request::new(
             record.clone(),
             self.shared.store.clone(),
+            self.shared.journal.clone(),
             self.shared.app_server.clone(),
             ctx.address().downgrade().recipient::<RequestChanged>(),
             Arc::clone(&self.shared.config.policy),

@@ -73,6 +73,12 @@ impl HttpConnection {
     /// When no answer comes. Any status is an answer.
     pub(crate) fn get(&mut self, path: &str) -> Result<Answer, LoadError> {
         let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        let answer = self.exchange(path, head.as_bytes());
+        if answer.is_ok() {
+            return answer;
+        }
+        // A server closes a connection on which nothing was asked for a while.
+        *self = Self::open(self.address)?;
         self.exchange(path, head.as_bytes())
     }
 
