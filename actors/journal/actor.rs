@@ -74,7 +74,7 @@ pub struct Journal {
     log: Log,
     ring: VecDeque<(i64, Arc<Segment>)>,
     ring_bytes: usize,
-    /// Bytes that were published in this life.
+    /// Bytes that were published, over all lives.
     position: u64,
     /// Segments that workers have not been told of.
     unannounced: Vec<Arc<Segment>>,
@@ -122,7 +122,7 @@ pub fn journal_spec(
                 log: Log::new(config.log_bytes),
                 ring: VecDeque::new(),
                 ring_bytes: 0,
-                position: 0,
+                position: handle.flow.position(),
                 unannounced: Vec::new(),
                 workers: Vec::new(),
                 lost: Arc::clone(&handle.lost),

@@ -70,6 +70,11 @@ impl Flow {
         WorkerFlow { flow: self.clone(), counters }
     }
 
+    /// Bytes that were published so far, over all lives of the journal.
+    pub(super) fn position(&self) -> u64 {
+        self.0.published.load(Ordering::Relaxed)
+    }
+
     /// Notes what the journal published.
     pub(super) fn published(&self, bytes: u64) {
         self.0.published.store(bytes, Ordering::Relaxed);

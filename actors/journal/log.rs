@@ -1,5 +1,6 @@
 //! The log of events: durable frames beyond the ring, for cursors of before a restart.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -36,6 +37,10 @@ pub(super) struct Log {
     capacity: u64,
     waiting: WriteBatch,
     waiting_bytes: usize,
+    /// Staged publications that go with the next write, because they were shown.
+    shown: Vec<Bytes>,
+    /// The same for the writes that are on their way, oldest first.
+    going: VecDeque<Vec<Bytes>>,
     /// The number of the last frame whose record waits.
     waiting_upto: Option<Seq>,
     /// The number of the last frame whose record was given to the store.
@@ -69,15 +74,18 @@ impl Log {
             let last = Seq((first.0 + batch.len() as u64).saturating_sub(1));
             if self.waiting_bytes + record.len() > MAX_WAITING {
                 tracing::error!("events are not kept: the store does not keep up");
-                return self.lose(last);
+                self.lose(last);
+            } else {
+                self.waiting_bytes += record.len();
+                let key = keys::event(last);
+                self.meta.bytes += (key.len() + record.len()) as u64;
+                self.waiting_upto = Some(last);
+                self.waiting.put(key, record);
             }
-            self.waiting_bytes += record.len();
-            let key = keys::event(last);
-            self.meta.bytes += (key.len() + record.len()) as u64;
-            self.waiting_upto = Some(last);
-            self.waiting.put(key, record);
         }
+        // Whether it is kept or not: it was shown, and is not to be shown again at a start.
         if let Some(staged) = staged {
+            self.shown.push(staged.clone());
             self.waiting.remove(staged.to_vec());
         }
     }
@@ -104,12 +112,14 @@ impl Log {
         // Numbers always encode.
         batch.put(keys::LOG.to_vec(), serde_json::to_vec(&self.meta).unwrap_or_default());
         self.writing += 1;
+        self.going.push_back(std::mem::take(&mut self.shown));
         Some((batch, upto))
     }
 
     /// The store had no room for a write.
     pub(super) fn put_back(&mut self, mut batch: WriteBatch, upto: Seq) {
         self.writing -= 1;
+        self.shown.extend(self.going.pop_back().unwrap_or_default());
         batch.extend(std::mem::take(&mut self.waiting));
         self.waiting_bytes = batch.bytes();
         self.waiting = batch;
@@ -119,6 +129,7 @@ impl Log {
     /// A write ended.
     pub(super) fn wrote(&mut self, upto: Seq, result: &Result<(), StoreError>) {
         self.writing -= 1;
+        let shown = self.going.pop_front().unwrap_or_default();
         match result {
             Ok(()) => self.failing = false,
             Err(error) => {
@@ -127,6 +138,10 @@ impl Log {
                     tracing::error!(%error, "events are not kept until the store works again");
                 }
                 self.lose(upto);
+                for staged in shown {
+                    self.waiting.remove(staged.to_vec());
+                    self.shown.push(staged);
+                }
             }
         }
         self.written_upto = self.written_upto.max(upto);

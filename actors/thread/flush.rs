@@ -4,7 +4,16 @@ use actix::prelude::*;
 use cm_core::event::FrameBatch;
 
 use super::actor::{Durable, Thread};
+use crate::journal::Staged;
 use crate::store::{WriteBatch, keys};
+
+/// Frames that are shown before their change is on the disk.
+enum Shown {
+    /// Stored with the change.
+    Staged(Staged),
+    /// Of no change, or of no lasting interest.
+    Plain(FrameBatch),
+}
 
 impl Thread {
     /// Publishes frames and stores changes; a durable change is waited for.
@@ -22,17 +31,37 @@ impl Thread {
             // Whoever stops the manager may have gone on.
             parked.send(()).ok();
         }
-        self.shared.journal.publish(std::mem::take(&mut self.frames));
-        let mut batch = std::mem::take(&mut self.writes);
+        let journal = self.shared.journal.clone();
         let store = self.shared.store.clone();
+        let mut batch = std::mem::take(&mut self.writes);
+        let frames = std::mem::take(&mut self.frames);
+        // Frames that tell of a change are stored with it: whoever comes back after a crash is told
+        // of what the store says, whatever the moment of the crash. They are shown at once; the
+        // write that takes them out again is queued behind this one.
+        let shown = match frames.is_durable() && !batch.is_empty() {
+            true => Shown::Staged(journal.stage(frames, &mut batch)),
+            false => Shown::Plain(frames),
+        };
+        let show = |shown| match shown {
+            Shown::Staged(staged) => journal.publish_staged(staged),
+            Shown::Plain(frames) => journal.publish(frames),
+        };
         if let Some(durable) = self.durable.take() {
             let Durable { frames, done } = durable;
             let again = what_is_tried_again(&batch);
-            // Stored with the change that they tell of: a crash in between does not lose them.
-            let journal = &self.shared.journal;
             let staged = (!frames.is_empty()).then(|| journal.stage(frames, &mut batch));
-            let work =
-                async move { if batch.is_empty() { Ok(()) } else { store.commit(batch).await } };
+            let ticket = match batch.is_empty() {
+                true => None,
+                false => Some(store.try_commit(batch)),
+            };
+            show(shown);
+            let work = async move {
+                match ticket {
+                    None => Ok(()),
+                    Some(Ok(ticket)) => ticket.durable().await,
+                    Some(Err((batch, _))) => store.commit(batch).await,
+                }
+            };
             return Box::pin(work.into_actor(self).then(move |result, thread, ctx| {
                 let result = result.map_err(|error| error.failure());
                 if result.is_ok() {
@@ -55,10 +84,13 @@ impl Thread {
         }
         self.show_row();
         if batch.is_empty() {
+            show(shown);
             return Box::pin(actix::fut::ready(()));
         }
-        // Recorded changes are committed right behind what was shown; only a full queue waits.
-        let Err((batch, _)) = store.try_commit(batch) else {
+        let queued = store.try_commit(batch);
+        show(shown);
+        // Only a full queue waits.
+        let Err((batch, _)) = queued else {
             return Box::pin(actix::fut::ready(()));
         };
         let id = self.id.clone();

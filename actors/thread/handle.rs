@@ -267,7 +267,8 @@ impl ThreadsHandle {
         self.registry
             .ask(GetSnapshots { filter }, SNAPSHOT_DEADLINE)
             .await
-            .map_err(|error| error.failure("session registry"))
+            .map_err(|error| error.failure("session registry"))?
+            .map_err(|slow| Failure::new(ErrorCode::DeadlineExceeded, format!("The {slow}.")))
     }
 
     /// Interrupts every running turn, before the child is stopped on purpose.

@@ -19,11 +19,16 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Asks how sessions with something unfinished stand: those that run or wait now, and those that
 /// did when the manager ended last. Sent by routes for a subscriber that comes back.
 #[derive(Debug, Message)]
-#[rtype(result = "Vec<(ThreadId, Value)>")]
+#[rtype(result = "Result<Vec<(ThreadId, Value)>, SlowSession>")]
 pub(super) struct GetSnapshots {
     /// The only session to look at.
     pub(super) filter: Option<String>,
 }
+
+/// A session that did not say in time how it stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("session {0} does not say how it stands")]
+pub(super) struct SlowSession(ThreadId);
 
 /// Asks a thread how it stands. Sent by the registry; answered with nothing by a thread that has
 /// nothing unfinished, unless it had when the manager ended last.
@@ -35,7 +40,7 @@ pub(super) struct GetSnapshot {
 }
 
 impl Handler<GetSnapshots> for ThreadRegistry {
-    type Result = ResponseFuture<Vec<(ThreadId, Value)>>;
+    type Result = ResponseFuture<Result<Vec<(ThreadId, Value)>, SlowSession>>;
 
     fn handle(
         &mut self,
@@ -51,8 +56,14 @@ impl Handler<GetSnapshots> for ThreadRegistry {
                 let question = GetSnapshot { settled: self.settled.contains(id) };
                 let look = entry.address.send(question).timeout(DEADLINE);
                 let id = id.clone();
-                // A thread that is being rebuilt shows in what it publishes.
-                async move { look.await.ok().flatten().map(|snapshot| (id, snapshot)) }
+                async move {
+                    match look.await {
+                        Ok(snapshot) => Ok(snapshot.map(|snapshot| (id, snapshot))),
+                        // It was let go, or is being rebuilt, which shows in what it publishes.
+                        Err(MailboxError::Closed) => Ok(None),
+                        Err(MailboxError::Timeout) => Err(SlowSession(id)),
+                    }
+                }
             })
             .collect();
         // One that was settled and let go since has nothing unfinished: its row says the rest.
@@ -65,9 +76,11 @@ impl Handler<GetSnapshots> for ThreadRegistry {
             })
             .collect();
         Box::pin(async move {
-            let mut snapshots: Vec<_> = join_all(looks).await.into_iter().flatten().collect();
-            snapshots.extend(settled);
-            snapshots
+            let mut snapshots = settled;
+            for look in join_all(looks).await {
+                snapshots.extend(look?);
+            }
+            Ok(snapshots)
         })
     }
 }

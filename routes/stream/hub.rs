@@ -127,7 +127,8 @@ impl Hub {
                 tokio::time::sleep(ATTACH_AGAIN).await;
             }
         };
-        ctx.spawn(work.into_actor(self).map(|attached, hub, ctx| hub.attached(attached, ctx)));
+        // Frames that are announced meanwhile wait in the mailbox: they follow what it starts from.
+        ctx.wait(work.into_actor(self).map(|attached, hub, ctx| hub.attached(attached, ctx)));
     }
 
     fn attached(&mut self, attached: Attached, ctx: &mut Context<Self>) {
@@ -163,6 +164,9 @@ impl Hub {
         };
         let journal = self.shared.journal.clone();
         let after = ring.borrow().head;
+        for outlet in self.shared.subscribers.borrow().outlets() {
+            outlet.borrow_mut().pass_to_head();
+        }
         let work = async move { journal.catch_up(after).await };
         ctx.wait(work.into_actor(self).map(move |missed, hub, _| {
             match missed {

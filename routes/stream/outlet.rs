@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use super::close;
 use super::hub::HEARTBEAT_COMMENT;
 use super::progress::Progress;
+use super::resume::Position;
 use super::ring::{Encoding, Piece, Ring, Taken};
 
 /// Control frames that may wait. Overflow rule: the socket is closed with 1008, since it sends
@@ -58,9 +59,17 @@ pub(super) struct Outlet {
     /// Whether it gave a position: then it is told `reset` instead of being closed.
     pub(super) resumable: bool,
     control: VecDeque<Bytes>,
+    /// How many of these are answers to commands.
+    answers: usize,
     /// Frames of before the ring.
     backlog: VecDeque<Arc<Segment>>,
     stage: Stage,
+    /// Raised when it is to go on from elsewhere: what is being fetched for it is void then.
+    generation: u64,
+    /// Where it is to go on once what is being fetched has been given up.
+    pub(super) wanted: Option<Position>,
+    /// Whether something is being fetched for it.
+    pub(super) fetching: bool,
     /// Tells whoever fetches what was missed that all of it was taken.
     drained: Rc<Notify>,
     /// Wakes the body; `None` while the connection cannot be written.
@@ -91,8 +100,12 @@ impl Outlet {
             single,
             resumable: false,
             control: VecDeque::new(),
+            answers: 0,
             backlog: VecDeque::new(),
             stage: Stage::Live,
+            generation: 0,
+            wanted: None,
+            fetching: false,
             drained: Rc::default(),
             waker: None,
             handed_out: 0,
@@ -118,11 +131,15 @@ impl Outlet {
 
     /// Changes what it hears of; answers what it heard of before.
     pub(super) fn set_filter(&mut self, filter: Option<String>) -> Option<String> {
+        self.pass_to_head();
+        std::mem::replace(&mut self.filter, filter)
+    }
+
+    /// A subscriber that waits is woken for what concerns it alone: up to the head, nothing did.
+    pub(super) fn pass_to_head(&mut self) {
         if self.is_idle() && self.stage == Stage::Live {
-            // It has passed over everything so far, for the old filter.
             self.cursor = self.ring.borrow().head;
         }
-        std::mem::replace(&mut self.filter, filter)
     }
 
     /// Says that the connection lives, when it has nothing else to say.
@@ -140,18 +157,28 @@ impl Outlet {
 
     /// Answers a ping.
     pub(super) fn pong(&mut self, payload: &[u8]) {
-        if self.control.len() >= MAX_CONTROL {
-            return self.close(close::POLICY, "too many unread answers");
+        if self.may_answer() {
+            self.push(close::pong(payload));
         }
-        self.push(close::pong(payload));
+    }
+
+    /// Counts an answer; one too many closes the socket instead. What the client did not ask for
+    /// does not count.
+    fn may_answer(&mut self) -> bool {
+        // Answers are written in the order of their commands, so they are gone with the queue.
+        self.answers = if self.control.is_empty() { 1 } else { self.answers + 1 };
+        let too_many = self.answers > MAX_CONTROL;
+        if too_many {
+            self.close(close::POLICY, "too many unread answers");
+        }
+        !too_many
     }
 
     /// Queues a control frame: an answer to a command of the client.
     pub(super) fn control(&mut self, value: &serde_json::Value) {
-        if self.control.len() >= MAX_CONTROL {
-            return self.close(close::POLICY, "too many unread answers");
+        if self.may_answer() {
+            self.say(value);
         }
-        self.say(value);
     }
 
     /// Queues a frame that the client did not ask for; there are few of them.
@@ -168,6 +195,7 @@ impl Outlet {
         if self.is_over() {
             return;
         }
+        self.pass_to_head();
         self.control.push_back(bytes);
         self.wake();
     }
@@ -178,6 +206,7 @@ impl Outlet {
             return;
         }
         self.stage = Stage::Closing;
+        self.generation += 1;
         self.backlog.clear();
         self.drained.notify_waiters();
         if self.encoding == Encoding::WebSocket {
@@ -192,12 +221,19 @@ impl Outlet {
             return;
         }
         self.resumable = true;
+        self.generation += 1;
         self.cursor = after;
         self.stats.replays.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let within = self.ring.borrow().reaches(after);
         self.stage = if within { Stage::Live } else { Stage::Resuming };
         self.backlog.clear();
+        self.drained.notify_waiters();
         self.wake();
+    }
+
+    /// What is fetched now is for this generation.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Takes nothing from the ring until the journal has answered for the position.
@@ -241,7 +277,9 @@ impl Outlet {
             (ring.epoch.clone(), ring.head)
         };
         self.stats.resets.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.generation += 1;
         self.backlog.clear();
+        self.drained.notify_waiters();
         self.cursor = head;
         self.stage = Stage::Live;
         let frame = json!({

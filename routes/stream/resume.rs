@@ -40,8 +40,8 @@ impl Position {
     }
 }
 
-/// Serves a subscriber from a position on. What has to be fetched is fetched by a task that ends
-/// with the subscriber.
+/// Serves a subscriber from a position on. What has to be fetched is fetched by a task, one for
+/// each subscriber at the most, that ends with it.
 pub(super) fn resume(hub: &HubHandle, outlet: &Rc<RefCell<Outlet>>, position: Position) {
     let Some(ring) = hub.ring() else { return };
     let (same_history, known) = {
@@ -58,90 +58,156 @@ pub(super) fn resume(hub: &HubHandle, outlet: &Rc<RefCell<Outlet>>, position: Po
         // Another worker may have shown it a moment ago: the journal knows every number.
         subscriber.await_history();
     }
-    if subscriber.is_resuming() {
+    subscriber.wanted = subscriber.is_resuming().then_some(position);
+    if subscriber.wanted.is_some() && !subscriber.fetching {
+        subscriber.fetching = true;
         drop(subscriber);
-        actix::spawn(fetch(hub.clone(), Rc::clone(outlet), position));
+        actix::spawn(serve(hub.clone(), Rc::clone(outlet)));
     }
 }
 
-/// Fetches what was missed. Named `fetch`; ends when the subscriber is live or over.
-async fn fetch(hub: HubHandle, outlet: Rc<RefCell<Outlet>>, position: Position) {
-    let Position { epoch, mut after } = position;
-    let mut tries = 0;
+/// Fetches for one subscriber until it wants nothing more.
+async fn serve(hub: HubHandle, outlet: Rc<RefCell<Outlet>>) {
     loop {
-        let page = hub.journal().history(epoch.clone(), after).await;
-        if outlet.borrow().is_over() {
+        let (wanted, generation) = {
+            let mut outlet = outlet.borrow_mut();
+            (outlet.wanted.take(), outlet.generation())
+        };
+        let Some(position) = wanted else {
+            outlet.borrow_mut().fetching = false;
             return;
+        };
+        let fetch = Fetch { hub: &hub, outlet: &outlet, generation };
+        // Given up when the subscriber is over, or wants to go on from elsewhere.
+        fetch.run(position).await;
+    }
+}
+
+/// What is fetched for a subscriber from one position on.
+struct Fetch<'a> {
+    hub: &'a HubHandle,
+    outlet: &'a Rc<RefCell<Outlet>>,
+    generation: u64,
+}
+
+impl Fetch<'_> {
+    /// Whether what is fetched is still wanted.
+    fn is_wanted(&self) -> bool {
+        let outlet = self.outlet.borrow();
+        !outlet.is_over() && outlet.generation() == self.generation
+    }
+
+    fn reset(&self, reason: ResetReason) -> Option<()> {
+        if self.is_wanted() {
+            self.outlet.borrow_mut().reset(reason);
         }
-        let (segments, upto) = match page {
-            Ok(History::Frames { segments, upto }) => (segments, upto),
-            Ok(History::Reset { reason }) => return outlet.borrow_mut().reset(reason),
-            Err(error) => {
-                tracing::warn!(%error, "the log of events does not answer");
-                return outlet.borrow_mut().reset(ResetReason::Unavailable);
+        None
+    }
+
+    async fn run(&self, position: Position) -> Option<()> {
+        let Position { epoch, mut after } = position;
+        let mut tries = 0;
+        loop {
+            let page = self.hub.journal().history(epoch.clone(), after).await;
+            if !self.is_wanted() {
+                return None;
+            }
+            let (segments, upto) = match page {
+                Ok(History::Frames { segments, upto }) => (segments, upto),
+                Ok(History::Reset { reason }) => return self.reset(reason),
+                Err(error) => {
+                    tracing::warn!(%error, "the log of events does not answer");
+                    return self.reset(ResetReason::Unavailable);
+                }
+            };
+            // The number was given, and this worker is about to hear of it.
+            let ahead = self.hub.ring().is_some_and(|ring| ring.borrow().head < after);
+            if ahead {
+                self.await_head(after).await?;
+                self.outlet.borrow_mut().go_live();
+                return Some(());
+            }
+            let is_news = !segments.is_empty();
+            self.outlet.borrow_mut().add_backlog(segments);
+            if is_news {
+                self.taken().await?;
+            }
+            self.outlet.borrow_mut().caught_up(upto);
+            let reaches = self.hub.ring().is_some_and(|ring| ring.borrow().reaches(upto));
+            if reaches {
+                break;
+            }
+            tries = if upto > after { 0 } else { tries + 1 };
+            if tries > TRIES {
+                return self.reset(ResetReason::Behind);
+            }
+            if upto == after {
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+            after = upto;
+        }
+        self.show_open_sessions(&epoch).await?;
+        self.outlet.borrow_mut().go_live();
+        Some(())
+    }
+
+    /// Waits until this worker has heard of a number that was given.
+    async fn await_head(&self, after: Seq) -> Option<()> {
+        for _ in 0..TRIES {
+            if self.hub.ring().is_some_and(|ring| ring.borrow().head >= after) {
+                return self.is_wanted().then_some(());
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+            if !self.is_wanted() {
+                return None;
+            }
+        }
+        self.reset(ResetReason::Unavailable)
+    }
+
+    /// Waits until a page was taken.
+    async fn taken(&self) -> Option<()> {
+        let wait = async {
+            loop {
+                let notify = self.outlet.borrow().drained();
+                let drained = notify.notified();
+                if self.outlet.borrow().is_drained() || !self.is_wanted() {
+                    return;
+                }
+                drained.await;
             }
         };
-        let is_news = !segments.is_empty();
-        outlet.borrow_mut().add_backlog(segments);
-        if is_news && !taken(&outlet).await {
-            return;
+        // A client that takes nothing is evicted by its hub; this is for one that takes too little.
+        if tokio::time::timeout(PAGE_PATIENCE, wait).await.is_err() {
+            return self.reset(ResetReason::Behind);
         }
-        outlet.borrow_mut().caught_up(upto);
-        let reaches = hub.ring().is_some_and(|ring| ring.borrow().reaches(upto));
-        if reaches {
-            break;
-        }
-        tries = if upto > after { 0 } else { tries + 1 };
-        if tries > TRIES {
-            return outlet.borrow_mut().reset(ResetReason::Behind);
-        }
-        if upto == after {
-            tokio::time::sleep(TRY_AGAIN).await;
-        }
-        after = upto;
+        self.is_wanted().then_some(())
     }
-    show_open_sessions(&hub, &outlet, &epoch).await;
-    outlet.borrow_mut().go_live();
-}
 
-/// Waits until a page was taken; answers whether the subscriber is still there.
-async fn taken(outlet: &Rc<RefCell<Outlet>>) -> bool {
-    let wait = async {
-        loop {
-            let notify = outlet.borrow().drained();
-            let drained = notify.notified();
-            if outlet.borrow().is_drained() || outlet.borrow().is_over() {
-                return;
-            }
-            drained.await;
+    /// Shows how sessions with something unfinished stand.
+    async fn show_open_sessions(&self, epoch: &Epoch) -> Option<()> {
+        let filter = self.outlet.borrow().filter.clone();
+        let snapshots = self.hub.threads().snapshots(filter).await;
+        if !self.is_wanted() {
+            return None;
         }
-    };
-    // A client that takes nothing is evicted by its hub; this is for one that takes too little.
-    let in_time = tokio::time::timeout(PAGE_PATIENCE, wait).await.is_ok();
-    if !in_time {
-        outlet.borrow_mut().reset(ResetReason::Behind);
-    }
-    in_time && !outlet.borrow().is_over()
-}
-
-/// Shows how sessions with something unfinished stand.
-async fn show_open_sessions(hub: &HubHandle, outlet: &Rc<RefCell<Outlet>>, epoch: &Epoch) {
-    let filter = outlet.borrow().filter.clone();
-    match hub.threads().snapshots(filter).await {
-        Ok(snapshots) => {
-            for (thread_id, payload) in snapshots {
-                outlet.borrow_mut().say(&json!({
-                    "type": "snapshot",
-                    "threadId": thread_id,
-                    "epoch": epoch,
-                    "payload": payload,
-                }));
+        match snapshots {
+            Ok(snapshots) => {
+                for (thread_id, payload) in snapshots {
+                    self.outlet.borrow_mut().say(&json!({
+                        "type": "snapshot",
+                        "threadId": thread_id,
+                        "epoch": epoch,
+                        "payload": payload,
+                    }));
+                }
+                Some(())
             }
-        }
-        // Without them a client could take a cut item for one that still grows.
-        Err(error) => {
-            tracing::warn!(?error, "open sessions cannot be shown to a subscriber");
-            outlet.borrow_mut().reset(ResetReason::Unavailable);
+            // Without them a client could take a cut item for one that still grows.
+            Err(error) => {
+                tracing::warn!(?error, "open sessions cannot be shown to a subscriber");
+                self.reset(ResetReason::Unavailable)
+            }
         }
     }
 }
