@@ -130,6 +130,40 @@ impl Request {
         }
     }
 
+    /// Leaves a change that could not be stored to the store, which writes it first when it can
+    /// again: the thread has shown it and keeps no mark of the request any more. The record as it
+    /// is now is left, so that it cannot be older than one that was stored meanwhile.
+    fn leave_to_store(&self, error: &StoreError) -> impl Future<Output = ()> + use<> {
+        let request = self.record.id.clone();
+        tracing::error!(%request, %error, "what became of a request is not stored yet");
+        let mut batch = WriteBatch::default();
+        let put = put_request(&mut batch, &self.record);
+        let store = self.store.clone();
+        async move {
+            let left = match put {
+                Ok(()) => store.record(batch).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = left {
+                tracing::error!(%request, %error, "what became of a request was not stored");
+            }
+        }
+    }
+
+    /// Shows what became of the request and stores it, now or when the store can be written again.
+    fn show_and_keep(&self) -> ResponseActFuture<Self, ()> {
+        let saved = self.show_and_save().into_actor(self);
+        Box::pin(saved.then(|saved, request: &mut Self, _| {
+            let left = saved.err().map(|error| request.leave_to_store(&error));
+            let work = async move {
+                if let Some(left) = left {
+                    left.await;
+                }
+            };
+            work.into_actor(request)
+        }))
+    }
+
     /// Ends the request; answers whether anything changed.
     fn end(&mut self, reason: ExpiryReason) -> bool {
         let now = clock::now_ms();
@@ -206,13 +240,7 @@ impl Request {
                 request.record.delivered(clock::now_ms());
             }
             request.deciding = false;
-            let saved = request.show_and_save();
-            saved.into_actor(request).map(|saved, request: &mut Self, _| {
-                if let Err(error) = saved {
-                    let request = &request.record.id;
-                    tracing::error!(%request, %error, "a decision's end was not stored");
-                }
-            })
+            request.show_and_keep()
         }));
     }
 
@@ -335,13 +363,9 @@ impl Handler<Decide> for Request {
             }
             // The decision is on the disk already, and what the child makes of it is still on its
             // way to the thread: told now, the stream has the two in this order.
-            let saved = request.show_and_save();
+            let kept = request.show_and_keep();
             let thread_id = request.record.thread_id.clone();
-            saved.into_actor(request).map(move |saved, request: &mut Self, ctx| {
-                if let Err(error) = saved {
-                    let request = &request.record.id;
-                    tracing::error!(%request, %error, "a decision's end was not stored");
-                }
+            kept.map(move |(), request: &mut Self, ctx| {
                 request.deciding = false;
                 request.stop_waiting(ctx);
                 if in_doubt {
@@ -368,12 +392,7 @@ impl Handler<Expire> for Request {
             return Box::pin(actix::fut::ready(()));
         }
         self.stop_waiting(ctx);
-        let saved = self.show_and_save();
-        Box::pin(saved.into_actor(self).map(|saved, request, _| {
-            if let Err(error) = saved {
-                tracing::error!(request = %request.record.id, %error, "an expiry was not stored");
-            }
-        }))
+        self.show_and_keep()
     }
 }
 

@@ -131,10 +131,7 @@ impl Thread {
         // it, some name a turn that never ends. Joining is asked for by its own name.
         if let Some(turn) = self.state.active_turn() {
             let turn_id = turn.id.clone();
-            let params = self.steer_params(&turn_id, &body.text);
-            let pending = Pending::Join { turn_id, body, controls, warnings, reply };
-            self.call("turn/steer", params, pending, ctx);
-            return;
+            return self.join_turn(turn_id, body, controls, warnings, reply, ctx);
         }
         let new_tools = self.take_tools(body.dynamic_tools.as_deref());
         if self.is_loaded() && !new_tools {
@@ -142,6 +139,39 @@ impl Thread {
         } else {
             self.resume(controls, AfterResume::Send { body, warnings, reply }, ctx);
         }
+    }
+
+    /// A message whose thread is loaded now. The runtime may have started a turn by itself since it
+    /// was asked to load it, and whoever sent the message may have given up.
+    pub(super) fn send_loaded(
+        &mut self,
+        body: SendMessage,
+        controls: Controls,
+        warnings: Vec<String>,
+        reply: Reply<MessageAccepted>,
+        ctx: &mut Context<Self>,
+    ) {
+        if reply.is_closed() {
+            return;
+        }
+        match self.state.active_turn().map(|turn| turn.id.clone()) {
+            Some(turn_id) => self.join_turn(turn_id, body, controls, warnings, reply, ctx),
+            None => self.start_turn(body, controls, warnings, reply, ctx),
+        }
+    }
+
+    fn join_turn(
+        &mut self,
+        turn_id: String,
+        body: SendMessage,
+        controls: Controls,
+        warnings: Vec<String>,
+        reply: Reply<MessageAccepted>,
+        ctx: &mut Context<Self>,
+    ) {
+        let params = self.steer_params(&turn_id, &body.text);
+        let pending = Pending::Join { turn_id, body, controls, warnings, reply };
+        self.call("turn/steer", params, pending, ctx);
     }
 
     /// Whether it is not known yet if a turn is about to run. A second one must not be started
@@ -184,7 +214,7 @@ impl Thread {
         news
     }
 
-    pub(super) fn start_turn(
+    fn start_turn(
         &mut self,
         body: SendMessage,
         controls: Controls,

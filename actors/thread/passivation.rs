@@ -41,6 +41,8 @@ impl Thread {
             && self.busy == 0
             && !self.checking
             && !self.recovery.running
+            // Nobody else knows that the child has it loaded with other controls.
+            && !self.recovery.mistrusted
             && !self.record_changed
             && self.is_flushed()
     }

@@ -295,6 +295,15 @@ impl Thread {
         }
     }
 
+    /// The runtime loaded the thread with other controls than it was asked for: what runs in it,
+    /// now or later, is interrupted.
+    pub(super) fn mistrust(&mut self, ctx: &mut Context<Self>) {
+        self.recovery.mistrusted = true;
+        let running = self.state.running();
+        self.recovery.to_interrupt.extend(running.iter().map(|turn| turn.id.clone()));
+        self.interrupt_mistrusted(ctx);
+    }
+
     /// Interrupts turns that must not go on.
     pub(super) fn interrupt_mistrusted(&mut self, ctx: &mut Context<Self>) {
         for turn_id in std::mem::take(&mut self.recovery.to_interrupt) {

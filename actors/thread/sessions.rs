@@ -164,10 +164,10 @@ impl Thread {
             let message = format!(
                 "The Codex runtime did not resume the session with its controls: {difference}."
             );
-            self.recovery.mistrusted = true;
             self.recovery.wanted = false;
             self.set_problem("controls_not_taken", message.clone());
             then.refuse(SessionError::failed(ErrorCode::CodexError, message));
+            self.mistrust(ctx);
             return self.finish_recovery(ctx);
         }
         self.recovery.mistrusted = false;
@@ -184,7 +184,7 @@ impl Thread {
         }
         match then {
             AfterResume::Send { body, warnings, reply } => {
-                self.start_turn(body, controls, warnings, reply, ctx);
+                self.send_loaded(body, controls, warnings, reply, ctx);
             }
             AfterResume::Answer { reply } => {
                 let session = self.summary();

@@ -114,7 +114,7 @@ pub(crate) fn requests(app: &TestApp, session: &str, family: &str, query: &str) 
 /// The id of a request.
 #[track_caller]
 pub(crate) fn request_id(request: &Value) -> String {
-    text(request.get("approvalId").unwrap_or(&request["requestId"]))
+    text(request.get("approvalId").unwrap_or_else(|| &request["requestId"]))
 }
 
 /// What answers a request of a family, and where it is sent.

@@ -129,7 +129,7 @@ impl SessionLedger {
                 // Nobody decided, or the one who did was never told so.
                 Some("expired") => decided.found(None, "the decision"),
                 Some("resolved") => {
-                    let made = decided.sure.or(decided.maybe.flatten());
+                    let made = decided.sure.or_else(|| decided.maybe.flatten());
                     let number = made.unwrap_or_else(|| panic!("nobody decided {kept}"));
                     if *family == "approvals" {
                         let (_, body) = decision(family, id, number);

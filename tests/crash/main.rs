@@ -17,6 +17,11 @@
 //! - `races`: four decisions on one request.
 //! - `sync_order`: what reaches the disk before an answer leaves, as strace sees it; `strace` reads
 //!   its output.
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a failed expectation ends the test and says why; seeds and rounds are printed"
+)]
 
 mod child_kills;
 mod child_kills_codex;

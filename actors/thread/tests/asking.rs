@@ -70,6 +70,27 @@ async fn until_declined_would_have_come(bench: &mut Bench) {
 }
 
 #[test]
+fn the_end_of_a_request_is_stored_when_there_is_room_again() {
+    on_system(async {
+        let disk = Disk::default();
+        let mut bench = Bench::new(disk.clone()).await;
+        bench.says(vec![turn_started(), approval_request(0)]).await;
+        bench.frame("approval").await;
+        disk.full.store(true, Ordering::Relaxed);
+        bench.says(vec![turn_ended()]).await;
+        bench.frame("approval_resolved").await;
+        // Whatever is written tries first what waits, so this ends when the record waits too.
+        while disk.requests_refused.load(Ordering::Relaxed) == 0 {
+            bench.threads.rename(&thread(), "Mine".to_owned()).await.unwrap_err();
+        }
+        disk.full.store(false, Ordering::Relaxed);
+        bench.threads.rename(&thread(), "Mine".to_owned()).await.unwrap();
+        let all = bench.threads.requests(&thread(), RequestFamily::Approval, true).await.unwrap();
+        assert_eq!((all.len(), all[0].status()), (1, "expired"));
+    });
+}
+
+#[test]
 fn a_request_that_is_said_twice_is_one_request() {
     on_system(async {
         let mut bench = Bench::new(MemoryStore::default()).await;

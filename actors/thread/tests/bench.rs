@@ -28,7 +28,7 @@ use crate::journal::{FramesPublished, JournalConfig, JournalHandle, journal_spec
 use crate::metrics::SessionStats;
 use crate::request::{FixedPolicy, RequestPolicy};
 use crate::store::{
-    Entry, MemoryStore, Scan, Store, StoreError, StoreHandle, Upkeep, Visitor, WriteBatch,
+    Entry, MemoryStore, Scan, Store, StoreError, StoreHandle, Upkeep, Visitor, WriteBatch, keys,
     store_spec,
 };
 use crate::supervisor::{StateCell, Strategy, Supervisor, SupervisorHandle};
@@ -60,6 +60,8 @@ impl Handler<FramesPublished> for Ear {
 pub(super) struct Disk {
     store: Arc<MemoryStore>,
     pub(super) full: Arc<AtomicBool>,
+    /// Groups with a request's record that were refused.
+    pub(super) requests_refused: Arc<AtomicUsize>,
     pub(super) read: Arc<AtomicUsize>,
 }
 
@@ -74,6 +76,10 @@ impl Disk {
 impl Store for Disk {
     fn commit(&self, batches: &[WriteBatch]) -> Result<(), StoreError> {
         if self.full.load(Ordering::Relaxed) {
+            let mut entries = batches.iter().flat_map(|batch| &batch.entries);
+            if entries.any(|(key, _)| keys::is_request(key)) {
+                self.requests_refused.fetch_add(1, Ordering::Relaxed);
+            }
             return Err(StoreError::Write("no space left on device".to_owned()));
         }
         self.store.commit(batches)
