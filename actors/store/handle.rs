@@ -128,17 +128,32 @@ impl StoreHandle {
     /// [`StoreError::Unavailable`] when the thread is gone or its queue is full; the batch comes
     /// back with it.
     pub fn try_commit(&self, batch: WriteBatch) -> Result<Ticket, (WriteBatch, StoreError)> {
+        let (told, done) = oneshot::channel();
+        self.try_send(batch, Some(told)).map(|()| Ticket { done })
+    }
+
+    /// Queues a write that nobody waits for, without waiting for room; otherwise like
+    /// [`StoreHandle::record`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`StoreHandle::try_commit`].
+    pub fn try_record(&self, batch: WriteBatch) -> Result<(), (WriteBatch, StoreError)> {
+        self.try_send(batch, None)
+    }
+
+    fn try_send(
+        &self,
+        batch: WriteBatch,
+        done: Option<oneshot::Sender<Result<(), StoreError>>>,
+    ) -> Result<(), (WriteBatch, StoreError)> {
         let Some(queue) = self.queue.load_full() else {
             return Err((batch, StoreError::Unavailable));
         };
-        let (told, done) = oneshot::channel();
-        match queue.try_send(Job::Commit { batch, done: Some(told) }) {
-            Ok(()) => Ok(Ticket { done }),
-            Err(error) => match error.into_inner() {
-                Job::Commit { batch, .. } => Err((batch, StoreError::Unavailable)),
-                _ => Err((WriteBatch::default(), StoreError::Unavailable)),
-            },
-        }
+        queue.try_send(Job::Commit { batch, done }).map_err(|error| match error.into_inner() {
+            Job::Commit { batch, .. } => (batch, StoreError::Unavailable),
+            _ => (WriteBatch::default(), StoreError::Unavailable),
+        })
     }
 
     /// Writes and returns when it is on the disk.

@@ -124,7 +124,12 @@ impl<E: Engine> Layered<E> {
             if let Some(touched) = &mut writing.touched {
                 touched.insert(key.clone());
             }
-            if let Some(old) = self.engine.get(key)?
+            let old = self.engine.get(key)?;
+            if old.is_none() && value.is_none() {
+                // Put and removed within one group, as most staged events are.
+                continue;
+            }
+            if let Some(old) = old
                 && let Ok(Opened::Root(root)) = envelope::open(key, &old)
             {
                 changes.push((keys::loose(root.generation), Some(loose_mark(root.generation))));

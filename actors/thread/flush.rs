@@ -2,6 +2,7 @@
 
 use actix::prelude::*;
 use cm_core::event::FrameBatch;
+use futures_util::future::LocalBoxFuture;
 
 use super::actor::{Durable, Thread};
 use crate::journal::Staged;
@@ -36,15 +37,11 @@ impl Thread {
         let mut batch = std::mem::take(&mut self.writes);
         let frames = std::mem::take(&mut self.frames);
         // Frames that tell of a change are stored with it: whoever comes back after a crash is told
-        // of what the store says, whatever the moment of the crash. They are shown at once; the
-        // write that takes them out again is queued behind this one.
+        // of what the store says, whatever the moment of the crash. They are shown as soon as the
+        // change is queued, so that the write that takes them out again is queued behind it.
         let shown = match frames.is_durable() && !batch.is_empty() {
             true => Shown::Staged(journal.stage(frames, &mut batch)),
             false => Shown::Plain(frames),
-        };
-        let show = |shown| match shown {
-            Shown::Staged(staged) => journal.publish_staged(staged),
-            Shown::Plain(frames) => journal.publish(frames),
         };
         if let Some(durable) = self.durable.take() {
             let Durable { frames, done } = durable;
@@ -54,7 +51,13 @@ impl Thread {
                 true => None,
                 false => Some(store.try_commit(batch)),
             };
-            show(shown);
+            let shown = match &ticket {
+                Some(Err(_)) => Some(shown),
+                _ => {
+                    self.show(shown);
+                    None
+                }
+            };
             let work = async move {
                 match ticket {
                     None => Ok(()),
@@ -64,13 +67,16 @@ impl Thread {
             };
             return Box::pin(work.into_actor(self).then(move |result, thread, ctx| {
                 let result = result.map_err(|error| error.failure());
+                if let Some(shown) = shown {
+                    thread.show(shown);
+                }
                 if result.is_ok() {
                     if let Some(staged) = staged {
                         thread.shared.journal.publish_staged(staged);
                     }
                     thread.show_row();
                 } else {
-                    thread.try_again(again);
+                    thread.try_again(again, ctx);
                 }
                 for done in done {
                     done(thread, ctx, result.clone());
@@ -84,34 +90,50 @@ impl Thread {
         }
         self.show_row();
         if batch.is_empty() {
-            show(shown);
+            self.show(shown);
             return Box::pin(actix::fut::ready(()));
         }
-        let queued = store.try_commit(batch);
-        show(shown);
-        // Only a full queue waits.
-        let Err((batch, _)) = queued else {
-            return Box::pin(actix::fut::ready(()));
-        };
-        let id = self.id.clone();
-        let work = async move {
-            if let Err(error) = store.record(batch).await {
-                tracing::error!(thread = %id, %error, "changes of a thread were not stored");
+        match self.record(batch) {
+            None => {
+                self.show(shown);
+                Box::pin(actix::fut::ready(()))
             }
-        };
-        Box::pin(work.into_actor(self))
+            Some(queued) => {
+                Box::pin(queued.into_actor(self).map(|(), thread, _| thread.show(shown)))
+            }
+        }
+    }
+
+    fn show(&self, shown: Shown) {
+        match shown {
+            Shown::Staged(staged) => self.shared.journal.publish_staged(staged),
+            Shown::Plain(frames) => self.shared.journal.publish(frames),
+        }
     }
 
     /// Leaves changes that could not be stored to the store, which writes them first when it can
     /// again: this actor holds them for true, so the disk must come to say the same.
-    fn try_again(&mut self, batch: WriteBatch) {
+    fn try_again(&self, batch: WriteBatch, ctx: &mut Context<Self>) {
         if batch.is_empty() {
             return;
         }
-        if let Err((mut batch, _)) = self.shared.store.try_commit(batch) {
-            batch.extend(std::mem::take(&mut self.writes));
-            self.writes = batch;
+        if let Some(queued) = self.record(batch) {
+            ctx.spawn(queued.into_actor(self));
         }
+    }
+
+    /// Queues changes that nobody waits for, so that the store keeps them while it cannot write
+    /// them. What is left, when the queue has no room, is the wait for it.
+    fn record(&self, batch: WriteBatch) -> Option<LocalBoxFuture<'static, ()>> {
+        let Err((batch, _)) = self.shared.store.try_record(batch) else {
+            return None;
+        };
+        let (id, store) = (self.id.clone(), self.shared.store.clone());
+        Some(Box::pin(async move {
+            if let Err(error) = store.record(batch).await {
+                tracing::error!(thread = %id, %error, "changes of a thread were not stored");
+            }
+        }))
     }
 
     pub(super) fn is_flushed(&self) -> bool {

@@ -169,7 +169,7 @@ impl Thread {
     ) {
         let body = || -> Value { params.map_or(Value::Null, RawJson::value) };
         match method {
-            "turn/completed" | "turn/failed" => {
+            _ if ends_turn(method) => {
                 let body = body();
                 let turn = body.get("turn").unwrap_or(&Value::Null);
                 let word = turn.get("status").and_then(Value::as_str);
@@ -330,11 +330,9 @@ pub(super) fn unknown_request(method: &str) -> RpcError {
 
 /// Whether the manager follows a method; all others, deltas above all, are passed on unread.
 fn is_followed(method: &str) -> bool {
-    matches!(
+    let others = matches!(
         method,
-        "turn/completed"
-            | "turn/failed"
-            | "item/started"
+        "item/started"
             | "item/completed"
             | "thread/name/updated"
             | "thread/started"
@@ -342,7 +340,13 @@ fn is_followed(method: &str) -> bool {
             | "thread/unarchived"
             | "thread/closed"
             | "serverRequest/resolved"
-    )
+    );
+    others || ends_turn(method)
+}
+
+/// Whether a method says that a turn is over.
+pub(super) fn ends_turn(method: &str) -> bool {
+    matches!(method, "turn/completed" | "turn/failed")
 }
 
 /// The item that params name.

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::actor::Thread;
 use super::frames;
-use super::inbound::unknown_request;
+use super::inbound::{ends_turn, unknown_request};
 use super::messages::{Command, Deliver, RuntimeChanged, ToThread};
 use super::registry::{ThreadRegistry, load};
 use crate::app_server::{Batch, Inbound, InboundKind, RuntimeEvent};
@@ -145,8 +145,8 @@ impl ThreadRegistry {
         let work = async move {
             store
                 .read(move |store| {
-                    let load = |id| load(store, &id, &boot, incarnation).map(|loaded| (id, loaded));
-                    unknown.into_iter().map(load).collect::<Result<Vec<_>, _>>()
+                    let load = |id| (load(store, &id, &boot, incarnation), id);
+                    Ok(unknown.into_iter().map(load).collect::<Vec<_>>())
                 })
                 .await
         };
@@ -155,10 +155,18 @@ impl ThreadRegistry {
                 tracing::error!(%error, "threads cannot be read from the store");
                 Vec::new()
             });
-            for (id, loaded) in loaded {
+            for (loaded, id) in loaded {
                 if registry.living(&id).is_some() {
                     continue;
                 }
+                // What is said of a damaged session is published without it; the others get theirs.
+                let loaded = match loaded {
+                    Ok(loaded) => loaded,
+                    Err(error) => {
+                        tracing::error!(thread = %id, %error, "a session cannot be read");
+                        continue;
+                    }
+                };
                 match loaded.stored {
                     // Deleted before the manager was restarted.
                     _ if loaded.deleted => {
@@ -266,12 +274,12 @@ impl ThreadRegistry {
         if self.threads.get(id).is_some_and(|entry| entry.address == *address) {
             self.threads.remove(id);
         }
-        let ends_turn = |index: &usize| {
+        let is_end = |index: &usize| {
             let kind = batch.items.get(*index).map(|item| &item.kind);
-            matches!(kind, Some(InboundKind::Notification { method, .. }) if method.name() == "turn/completed")
+            matches!(kind, Some(InboundKind::Notification { method, .. }) if ends_turn(method.name()))
         };
         let (ends, rest): (Vec<usize>, Vec<usize>) =
-            items.iter().copied().partition(|index| attempt == Attempt::First && ends_turn(index));
+            items.iter().copied().partition(|index| attempt == Attempt::First && is_end(index));
         self.publish_raw(batch, &rest);
         let message = self.degrade(id);
         // The thread that is rebuilt says what happened to it, behind the end of its turn.

@@ -72,17 +72,25 @@ impl ThreadRegistry {
                         let id = key.strip_prefix(keys::opens().as_slice())?;
                         ThreadId::parse(std::str::from_utf8(id).ok()?).ok()
                     });
-                    ids.map(|id| load(store, &id, &boot, incarnation))
-                        .collect::<Result<Vec<_>, _>>()
+                    let load = |id| (load(store, &id, &boot, incarnation), id);
+                    Ok(ids.map(load).collect::<Vec<_>>())
                 })
                 .await
         };
         ctx.wait(work.into_actor(self).map(|open, registry, _| match open {
             Ok(open) => {
-                for loaded in open {
+                for (loaded, thread) in open {
+                    // A damaged session keeps no other one from being settled.
+                    let loaded = match loaded {
+                        Ok(loaded) => loaded,
+                        Err(error) => {
+                            tracing::error!(%thread, %error, "an unfinished session cannot be read");
+                            continue;
+                        }
+                    };
                     if let Some(stored) = loaded.stored {
-                        tracing::info!(thread = %stored.record.id, "settling an unfinished session");
-                        registry.settled.insert(stored.record.id.clone());
+                        tracing::info!(%thread, "settling an unfinished session");
+                        registry.settled.insert(thread);
                         registry.start_stored(stored, loaded.child);
                     }
                 }

@@ -383,3 +383,16 @@ fn the_example_in_the_repository_is_the_one_that_is_printed() {
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.settings.server.port, 3001);
 }
+
+#[test]
+fn every_variable_is_described_in_the_documentation() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations/configuration.md");
+    let page = fs::read_to_string(page).unwrap();
+    let missing: Vec<String> = example()
+        .lines()
+        .filter_map(|line| line.strip_prefix('#')?.split_once('=').map(|(name, _)| name.to_owned()))
+        .filter(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .filter(|name| !page.contains(&format!("`{name}`")))
+        .collect();
+    assert_eq!(missing, [String::new(); 0]);
+}

@@ -41,6 +41,7 @@ fn a_turn_with_many_items_and_a_session_with_many_turns_are_readable() {
         assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
     }
     let grown = resident(app.pid()).saturating_sub(before);
+    eprintln!("GROWN {grown}");
     assert!(grown < 64 << 20, "{grown} bytes more");
     let detail = app.get(&format!("/api/sessions/{session}")).expect_status(200).body;
     let turns = detail["thread"]["turns"].as_array().cloned().unwrap_or_default();

@@ -80,9 +80,12 @@ fn the_end_of_a_request_is_stored_when_there_is_room_again() {
         bench.says(vec![turn_ended()]).await;
         bench.frame("approval_resolved").await;
         // Whatever is written tries first what waits, so this ends when the record waits too.
-        while disk.requests_refused.load(Ordering::Relaxed) == 0 {
-            bench.threads.rename(&thread(), "Mine".to_owned()).await.unwrap_err();
-        }
+        let waits = async {
+            while disk.requests_refused.load(Ordering::Relaxed) == 0 {
+                bench.threads.rename(&thread(), "Mine".to_owned()).await.unwrap_err();
+            }
+        };
+        tokio::time::timeout(DEADLINE, waits).await.expect("a record that waits");
         disk.full.store(false, Ordering::Relaxed);
         bench.threads.rename(&thread(), "Mine".to_owned()).await.unwrap();
         let all = bench.threads.requests(&thread(), RequestFamily::Approval, true).await.unwrap();

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::*;
 use super::bench::*;
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Store, WriteBatch, keys};
 
 #[test]
 fn a_thread_that_panics_over_a_batch_loses_nothing_and_is_rebuilt() {
@@ -35,11 +35,16 @@ fn the_end_of_a_turn_survives_a_panic_over_the_same_batch() {
         let mut bench = Bench::new(MemoryStore::default()).await;
         bench.says(vec![turn_started()]).await;
         let ended = json!({"threadId": "t", "turn": {"id": "u", "status": "completed"}});
-        let poison = notification("test/panic", &json!({"threadId": "t"}));
-        bench.says(vec![poison, notification("turn/completed", &ended)]).await;
+        let poison = || notification("test/panic", &json!({"threadId": "t"}));
+        bench.says(vec![poison(), notification("turn/completed", &ended)]).await;
         bench.frame("app_server.turn.completed").await;
         let detail = bench.detail().await;
         assert_eq!(detail.thread["turns"][0]["status"], "completed");
+        let next = json!({ "threadId": "t", "turn": { "id": "v" } });
+        bench.says(vec![notification("turn/started", &next)]).await;
+        bench.says(vec![poison(), notification("turn/failed", &next)]).await;
+        bench.frame("app_server.turn.failed").await;
+        assert_eq!(bench.detail().await.thread["turns"][1]["status"], "failed");
     });
 }
 
@@ -103,6 +108,43 @@ fn the_end_of_a_turn_expires_its_requests_only() {
         let ended = json!({"threadId": "t", "turn": {"id": "u", "status": "completed"}});
         bench.says(vec![notification("turn/completed", &ended)]).await;
         assert_eq!(bench.frame("approval_resolved").await["payload"]["status"], "expired");
+    });
+}
+
+#[test]
+fn a_damaged_session_keeps_no_other_one_from_its_share() {
+    on_system(async {
+        let disk = Disk::default();
+        let mut damaged = WriteBatch::default();
+        damaged.put(keys::thread(&thread()), b"damaged".to_vec());
+        disk.commit(&[damaged]).unwrap();
+        let mut bench = Bench::new(disk).await;
+        let other = json!({ "threadId": "t2", "turn": { "id": "v" } });
+        bench.says(vec![turn_started(), notification("turn/started", &other)]).await;
+        assert_eq!(bench.frame("app_server.turn.started").await["threadId"], "t");
+        assert_eq!(bench.frame("turn_adopted").await["payload"]["turnId"], "v");
+        let observed = bench.observed().await;
+        assert_eq!((observed["alive"].as_u64(), observed["panics"].as_u64()), (Some(1), Some(0)));
+    });
+}
+
+#[test]
+fn an_unfinished_session_is_settled_beside_a_damaged_one() {
+    on_system(async {
+        let disk = Disk::default();
+        let first = Bench::new(disk.clone()).await;
+        let other = json!({ "threadId": "t2", "turn": { "id": "v" } });
+        first.says(vec![turn_started(), notification("turn/started", &other)]).await;
+        first.detail().await;
+        drop(first);
+        let mut damaged = WriteBatch::default();
+        damaged.put(keys::thread(&thread()), b"damaged".to_vec());
+        disk.commit(&[damaged]).unwrap();
+        let bench = Bench::new(disk).await;
+        let snapshots = bench.threads.snapshots(None).await.unwrap();
+        // Only what was settled at the start shows here although nothing runs in it.
+        let settled: Vec<&str> = snapshots.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(settled, ["t2"]);
     });
 }
 
