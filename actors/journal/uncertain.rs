@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Lives that are told apart. Overflow rule: the two oldest become one, with the numbers between
 /// them: who comes back from there is told `reset` once too often.
-const MOST: usize = 64;
+const MOST: usize = 512;
 
 /// The numbers behind the first and before the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,13 +71,13 @@ mod tests {
     #[test]
     fn too_many_lives_are_forgotten_on_the_safe_side() {
         let mut uncertain = Uncertain::default();
-        for life in 0..200 {
+        for life in 0..2_000 {
             uncertain.add(Seq(life * 100 + 5), Seq(life * 100 + 100));
         }
         assert_eq!(uncertain.0.len(), MOST);
-        for life in 0..200 {
+        for life in 0..2_000 {
             assert!(uncertain.covers(Seq(life * 100 + 6)), "{life}");
         }
-        assert!(!uncertain.covers(Seq(199 * 100 + 5)));
+        assert!(!uncertain.covers(Seq(1_999 * 100 + 5)));
     }
 }

@@ -142,28 +142,29 @@ impl Stage {
     fn kept(&self) -> BTreeMap<u64, Frame> {
         let epoch = text(&self.app.get("/api/runtime").body["epoch"]);
         let frames = self.read_since(&format!("{epoch}%3A0"));
-        assert!(frames.iter().all(|frame| frame["type"] != "reset"), "nothing was too long ago");
+        let reset = frames.iter().find(|frame| frame["type"] == "reset");
+        assert_eq!(reset, None, "nothing was too long ago");
         durable(&frames)
     }
 
     /// Everything from a position on, up to something that happens now.
     fn read_since(&self, position: &str) -> Vec<Frame> {
         let mut client = self.connect(Some(position));
-        let title = format!("the end {}", uuid_like());
+        let title = format!("the end {}", rand::random::<u64>());
         let path = format!("/api/sessions/{}/rename", self.sessions[0]);
         self.app.post(&path, json!({ "title": title })).expect_status(200);
         let is_end = |frame: &Frame| frame["payload"]["session"]["title"] == title.as_str();
-        client.wait_for(|frame| frame["type"] == "session_updated" && is_end(frame), DEADLINE);
+        let is_it = |frame: &Frame| frame["type"] == "session_updated" && is_end(frame);
+        if let Err(error) = client.try_wait_for(is_it, DEADLINE) {
+            let (count, last) = client.read(|all| (all.len(), all.last().cloned()));
+            panic!("{error}; {count} frames behind {position}, the last one {last:?}");
+        }
         let mut frames = client.frames();
         let end =
             frames.iter().position(|frame| frame["type"] == "session_updated" && is_end(frame));
         frames.truncate(end.expect("it was just there"));
         frames
     }
-}
-
-fn uuid_like() -> u64 {
-    rand::random()
 }
 
 /// Plays as many cuts as the rounds say, with a restart of something every few of them.
