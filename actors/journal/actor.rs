@@ -231,7 +231,7 @@ impl Journal {
     /// afterwards is behind it. When the store's queue is full it waits here, with what comes.
     fn write_log(&mut self, ctx: &mut Context<Self>) {
         let Some((batch, upto)) = self.log.next_write() else { return };
-        let ticket = match self.store.try_commit(batch) {
+        let ticket = match self.store.try_commit_following(batch) {
             Ok(ticket) => ticket,
             Err((batch, _)) => {
                 self.log.put_back(batch, upto);

@@ -17,6 +17,9 @@ use crate::store::{Scan, Store, StoreError, WriteBatch, keys};
 /// from before them are told `reset`.
 const MAX_WAITING: usize = 8 * 1024 * 1024;
 
+/// Bytes of records that may be on their way. Beyond that they wait, see [`MAX_WAITING`].
+const MAX_GOING: usize = 32 * 1024 * 1024;
+
 /// Part of the log that is removed at once when it is full.
 const TRIMMED_PART: u64 = 8;
 
@@ -39,20 +42,27 @@ pub(super) struct Log {
     waiting_bytes: usize,
     /// Staged publications that go with the next write, because they were shown.
     shown: Vec<Bytes>,
-    /// The same for the writes that are on their way, oldest first.
-    going: VecDeque<Vec<Bytes>>,
+    /// The writes that are on their way, oldest first.
+    going: VecDeque<Going>,
+    going_bytes: usize,
     /// The number of the last frame whose record waits.
     waiting_upto: Option<Seq>,
     /// The number of the last frame whose record was given to the store.
     given_upto: Seq,
-    /// Writes that are on their way.
-    writing: usize,
     /// Whether the oldest records are being looked for.
     pub(super) trimming: bool,
     /// Whether the last write failed.
     failing: bool,
     /// Records behind this number may not be on the disk yet.
     pub(super) written_upto: Seq,
+}
+
+/// A write that is on its way.
+#[derive(Debug, Default)]
+struct Going {
+    /// Staged publications that it removes.
+    shown: Vec<Bytes>,
+    bytes: usize,
 }
 
 impl Log {
@@ -97,11 +107,18 @@ impl Log {
 
     /// What is still to be written at the end.
     pub(super) fn last_write(&mut self) -> Option<WriteBatch> {
-        self.next_write().map(|(batch, _)| batch)
+        self.take_write().map(|(batch, _)| batch)
     }
 
     /// What is to be written now, with the number up to which the log is written with it.
     pub(super) fn next_write(&mut self) -> Option<(WriteBatch, Seq)> {
+        if self.going_bytes > MAX_GOING {
+            return None;
+        }
+        self.take_write()
+    }
+
+    fn take_write(&mut self) -> Option<(WriteBatch, Seq)> {
         if self.waiting.is_empty() {
             return None;
         }
@@ -111,15 +128,17 @@ impl Log {
         self.waiting_bytes = 0;
         // Numbers always encode.
         batch.put(keys::LOG.to_vec(), serde_json::to_vec(&self.meta).unwrap_or_default());
-        self.writing += 1;
-        self.going.push_back(std::mem::take(&mut self.shown));
+        let going = Going { shown: std::mem::take(&mut self.shown), bytes: batch.bytes() };
+        self.going_bytes += going.bytes;
+        self.going.push_back(going);
         Some((batch, upto))
     }
 
     /// The store had no room for a write.
     pub(super) fn put_back(&mut self, mut batch: WriteBatch, upto: Seq) {
-        self.writing -= 1;
-        self.shown.extend(self.going.pop_back().unwrap_or_default());
+        let Going { shown, bytes } = self.going.pop_back().unwrap_or_default();
+        self.going_bytes -= bytes;
+        self.shown.extend(shown);
         batch.extend(std::mem::take(&mut self.waiting));
         self.waiting_bytes = batch.bytes();
         self.waiting = batch;
@@ -128,8 +147,8 @@ impl Log {
 
     /// A write ended.
     pub(super) fn wrote(&mut self, upto: Seq, result: &Result<(), StoreError>) {
-        self.writing -= 1;
-        let shown = self.going.pop_front().unwrap_or_default();
+        let Going { shown, bytes } = self.going.pop_front().unwrap_or_default();
+        self.going_bytes -= bytes;
         match result {
             Ok(()) => self.failing = false,
             Err(error) => {
@@ -149,7 +168,7 @@ impl Log {
 
     /// Whether nothing waits and nothing is on its way.
     pub(super) fn is_written(&self) -> bool {
-        self.writing == 0 && self.waiting.is_empty()
+        self.going.is_empty() && self.waiting.is_empty()
     }
 
     /// How many bytes of the oldest records are to go.

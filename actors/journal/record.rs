@@ -35,6 +35,8 @@ pub(super) fn encode(batch: &FrameBatch, mut numbers: impl FnMut() -> Seq) -> Ve
         let Some(audience) = batch.audiences().get(frame.audience) else { continue };
         put(&mut record, seq, &frame, audience);
     }
+    // It may wait for the disk for a while.
+    record.shrink_to_fit();
     record
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::wire::StoreHealth;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::backend::{Store, StoreError};
 use super::batch::WriteBatch;
@@ -18,6 +18,11 @@ use super::stats::StoreStats;
 /// Jobs that wait for the store's thread at the most. Overflow rule: the caller waits for room
 /// until its deadline, then is told that the store does not answer.
 pub(super) const QUEUE: usize = 1024;
+
+/// KiB of batches that wait for the store's thread at the most; a larger batch waits alone.
+/// Overflow rule: as for [`QUEUE`]. It is what makes a thread whose items come faster than the disk
+/// takes them wait, and with it the child.
+const QUEUE_KIB: u32 = 4 * 1024;
 
 /// How long a caller waits for the store.
 ///
@@ -30,7 +35,7 @@ pub(super) type ReadJob = Box<dyn FnOnce(&dyn Store) + Send>;
 /// One job of the store's thread.
 pub(super) enum Job {
     /// A group commit takes these together.
-    Commit { batch: WriteBatch, done: Option<oneshot::Sender<Result<(), StoreError>>> },
+    Commit(Write),
     /// Reads see everything that was queued before them.
     Read(ReadJob),
     /// Tries whether writing works again.
@@ -41,10 +46,46 @@ pub(super) enum Job {
     Stop(oneshot::Sender<()>),
 }
 
+/// A batch that is to be written.
+pub(super) struct Write {
+    pub(super) batch: WriteBatch,
+    /// Whom to tell how it went.
+    pub(super) done: Option<oneshot::Sender<Result<(), StoreError>>>,
+    /// Its part of what may wait, given back when it was written or refused.
+    pub(super) room: Option<OwnedSemaphorePermit>,
+}
+
+/// The room that waiting batches share.
+#[derive(Clone)]
+struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(QUEUE_KIB as usize)))
+    }
+}
+
+impl Room {
+    fn share(batch: &WriteBatch) -> u32 {
+        u32::try_from(batch.bytes() / 1024 + 1).map_or(QUEUE_KIB, |kib| kib.min(QUEUE_KIB))
+    }
+
+    fn try_take(&self, batch: &WriteBatch) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_many_owned(Self::share(batch)).ok()
+    }
+
+    /// `None` when there was none in time.
+    async fn take(&self, batch: &WriteBatch) -> Option<OwnedSemaphorePermit> {
+        let room = Arc::clone(&self.0).acquire_many_owned(Self::share(batch));
+        tokio::time::timeout(DEADLINE, room).await.ok()?.ok()
+    }
+}
+
 /// A stable way to reach the store.
 #[derive(Clone, Default)]
 pub struct StoreHandle {
     queue: Arc<ArcSwapOption<mpsc::Sender<Job>>>,
+    room: Room,
     /// Whether the last write failed.
     failing: Arc<AtomicBool>,
     stats: Arc<StoreStats>,
@@ -128,8 +169,27 @@ impl StoreHandle {
     /// [`StoreError::Unavailable`] when the thread is gone or its queue is full; the batch comes
     /// back with it.
     pub fn try_commit(&self, batch: WriteBatch) -> Result<Ticket, (WriteBatch, StoreError)> {
+        let Some(room) = self.room.try_take(&batch) else {
+            return Err((batch, StoreError::Unavailable));
+        };
         let (told, done) = oneshot::channel();
-        self.try_send(batch, Some(told)).map(|()| Ticket { done })
+        self.try_send(Write { batch, done: Some(told), room: Some(room) })?;
+        Ok(Ticket { done })
+    }
+
+    /// The same for what its owner bounds by itself. The log of events follows the changes that it
+    /// tells of, and must not be held up behind more of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`StoreHandle::try_commit`].
+    pub(crate) fn try_commit_following(
+        &self,
+        batch: WriteBatch,
+    ) -> Result<Ticket, (WriteBatch, StoreError)> {
+        let (told, done) = oneshot::channel();
+        self.try_send(Write { batch, done: Some(told), room: None })?;
+        Ok(Ticket { done })
     }
 
     /// Queues a write that nobody waits for, without waiting for room; otherwise like
@@ -139,21 +199,29 @@ impl StoreHandle {
     ///
     /// As for [`StoreHandle::try_commit`].
     pub fn try_record(&self, batch: WriteBatch) -> Result<(), (WriteBatch, StoreError)> {
-        self.try_send(batch, None)
+        let Some(room) = self.room.try_take(&batch) else {
+            return Err((batch, StoreError::Unavailable));
+        };
+        self.try_send(Write { batch, done: None, room: Some(room) })
     }
 
-    fn try_send(
+    fn try_send(&self, write: Write) -> Result<(), (WriteBatch, StoreError)> {
+        let Some(queue) = self.queue.load_full() else {
+            return Err((write.batch, StoreError::Unavailable));
+        };
+        queue.try_send(Job::Commit(write)).map_err(|error| match error.into_inner() {
+            Job::Commit(write) => (write.batch, StoreError::Unavailable),
+            _ => (WriteBatch::default(), StoreError::Unavailable),
+        })
+    }
+
+    async fn send_write(
         &self,
         batch: WriteBatch,
         done: Option<oneshot::Sender<Result<(), StoreError>>>,
-    ) -> Result<(), (WriteBatch, StoreError)> {
-        let Some(queue) = self.queue.load_full() else {
-            return Err((batch, StoreError::Unavailable));
-        };
-        queue.try_send(Job::Commit { batch, done }).map_err(|error| match error.into_inner() {
-            Job::Commit { batch, .. } => (batch, StoreError::Unavailable),
-            _ => (WriteBatch::default(), StoreError::Unavailable),
-        })
+    ) -> Result<(), StoreError> {
+        let room = self.room.take(&batch).await.ok_or(StoreError::Unavailable)?;
+        self.send(Job::Commit(Write { batch, done, room: Some(room) })).await
     }
 
     /// Writes and returns when it is on the disk.
@@ -163,7 +231,7 @@ impl StoreHandle {
     /// [`StoreError`]; on [`StoreError::Unavailable`] the write may still become durable.
     pub async fn commit(&self, batch: WriteBatch) -> Result<(), StoreError> {
         let (told, done) = oneshot::channel();
-        self.send(Job::Commit { batch, done: Some(told) }).await?;
+        self.send_write(batch, Some(told)).await?;
         Ticket { done }.durable().await
     }
 
@@ -174,7 +242,7 @@ impl StoreHandle {
     ///
     /// [`StoreError::Unavailable`] when it could not be queued.
     pub async fn record(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        self.send(Job::Commit { batch, done: None }).await
+        self.send_write(batch, None).await
     }
 
     /// Runs a read that sees every write that was queued before it.

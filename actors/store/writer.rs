@@ -10,14 +10,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::backend::{Store, StoreError};
 use super::batch::WriteBatch;
 use super::export;
-use super::handle::{Job, StoreHandle};
+use super::handle::{Job, StoreHandle, Write};
 use super::reader::Reader;
 
 /// Writes that one group takes at the most, so that the first of them does not wait for ever.
 const GROUP: usize = 256;
 
 /// Bytes after which a group takes no more.
-const GROUP_BYTES: usize = 4 << 20;
+const GROUP_BYTES: usize = 1 << 20;
 
 /// Bytes of a batch that begins a group of its own: whoever was queued before it does not wait for
 /// it. What is queued behind it does, because the order of the queue is the order on the disk.
@@ -29,9 +29,6 @@ const BACKLOG_BYTES: usize = 64 << 20;
 
 /// Groups after which some of what is left of long values is removed although writes wait.
 const TIDY_EVERY: usize = 16;
-
-/// Whom to tell how a batch went.
-type Waiter = oneshot::Sender<Result<(), StoreError>>;
 
 /// The state of the store's thread.
 pub(super) struct Writer {
@@ -106,11 +103,10 @@ impl Writer {
                 Job::Retry => self.retry(),
                 Job::Export(plan) => export::start(&self.store, plan),
                 Job::Stop(done) => return Some(done),
-                Job::Commit { batch, done } => {
-                    let mut group = vec![batch];
-                    let mut waiters = vec![done];
-                    carried = fill_group(&mut queue, &mut group, &mut waiters);
-                    self.commit(group, waiters);
+                Job::Commit(write) => {
+                    let mut group = vec![write];
+                    carried = fill_group(&mut queue, &mut group);
+                    self.commit(group);
                     untidy = true;
                     self.groups += 1;
                     if self.groups.is_multiple_of(TIDY_EVERY) {
@@ -131,7 +127,15 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, batches: Vec<WriteBatch>, waiters: Vec<Option<Waiter>>) {
+    fn commit(&mut self, group: Vec<Write>) {
+        let mut batches = Vec::with_capacity(group.len());
+        let mut waiters = Vec::with_capacity(group.len());
+        let mut rooms = Vec::with_capacity(group.len());
+        for Write { batch, done, room } in group {
+            batches.push(batch);
+            waiters.push(done);
+            rooms.push(room);
+        }
         // What was recorded earlier comes first: order is kept.
         let results = match self.write_backlog() {
             Ok(()) => self.write(&batches, !self.failing),
@@ -145,6 +149,7 @@ impl Writer {
                 (None, Err(error)) => self.keep(batch, &error),
             }
         }
+        drop(rooms);
         // Whoever is answered can see the counters of what happened.
         self.handle.stats().backlog(self.backlog.len());
         for (waiter, result) in answers {
@@ -302,22 +307,17 @@ const LAST_EXPORT: Duration = Duration::from_millis(500);
 const LAST_EXPORT_BYTES: u64 = 128 << 20;
 
 /// Adds the writes that are queued now to a group. Answers a job that does not belong to it.
-fn fill_group(
-    queue: &mut mpsc::Receiver<Job>,
-    group: &mut Vec<WriteBatch>,
-    waiters: &mut Vec<Option<Waiter>>,
-) -> Option<Job> {
-    let mut bytes: usize = group.iter().map(WriteBatch::bytes).sum();
+fn fill_group(queue: &mut mpsc::Receiver<Job>, group: &mut Vec<Write>) -> Option<Job> {
+    let mut bytes: usize = group.iter().map(|write| write.batch.bytes()).sum();
     while group.len() < GROUP && bytes < GROUP_BYTES {
         match queue.try_recv() {
-            Ok(Job::Commit { batch, done }) => {
-                let more = batch.bytes();
+            Ok(Job::Commit(write)) => {
+                let more = write.batch.bytes();
                 if more >= LONG_BATCH {
-                    return Some(Job::Commit { batch, done });
+                    return Some(Job::Commit(write));
                 }
                 bytes += more;
-                group.push(batch);
-                waiters.push(done);
+                group.push(write);
             }
             Ok(other) => return Some(other),
             Err(_) => return None,

@@ -35,6 +35,32 @@ async fn a_read_sees_what_was_queued_before_it() {
 }
 
 #[actix::test]
+async fn what_waits_is_bounded_by_its_bytes() {
+    let handle = StoreHandle::default();
+    let (sender, mut queue) = mpsc::channel(QUEUE);
+    handle.fill(sender);
+    let long = || {
+        let mut batch = WriteBatch::default();
+        batch.put(b"k".to_vec(), vec![7; 1 << 20]);
+        batch
+    };
+    let fitted = (0..QUEUE).take_while(|_| handle.try_record(long()).is_ok()).count();
+    assert!((1..=4).contains(&fitted), "{fitted} MiB wait");
+    // The log of events is not held up behind them.
+    assert!(handle.try_commit_following(long()).is_ok());
+    let waiting = handle.clone();
+    let waits = actix::spawn(async move { waiting.record(long()).await });
+    drop(queue.recv().await);
+    waits.await.unwrap().unwrap();
+    // Larger than all room there is: it waits for all of it, and not for ever.
+    while queue.try_recv().is_ok() {}
+    let mut huge = WriteBatch::default();
+    huge.put(b"k".to_vec(), vec![7; 20 << 20]);
+    assert!(handle.try_record(huge).is_ok());
+    assert!(handle.try_record(puts(&[(b"small", b"1")])).is_err());
+}
+
+#[actix::test]
 async fn nothing_behind_a_long_item_is_acknowledged_before_it_is_durable() {
     let faults = Faults::default();
     let handle = running(MemoryStore::with_faults(faults.clone()));
