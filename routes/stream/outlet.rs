@@ -327,9 +327,11 @@ impl Outlet {
         let behind = if self.is_idle() { 0 } else { ring.behind(self.cursor) };
         self.stats.lagged(behind);
         let (position, half) = (ring.position, ring.half());
+        // Whoever has fallen out has lost already, and seems to move with the end of the ring.
+        let reaches = ring.reaches(self.cursor);
         drop(ring);
         let keeps_up = self.progress.note(now, position, position.saturating_sub(behind));
-        self.stage == Stage::Live && behind > half && keeps_up
+        self.stage == Stage::Live && reaches && behind > half && keeps_up
     }
 
     /// Whether there is something to write that the connection has not asked for.
@@ -425,5 +427,44 @@ impl Drop for OutletBody {
     fn drop(&mut self) {
         // The connection is gone: whoever fetches for it has nobody left to fetch for.
         self.0.borrow_mut().close(close::GOING_AWAY, "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cm_core::event::{Audience, Durability, FrameBatch};
+    use cm_core::ids::Epoch;
+
+    fn segment(after: &Ring, bytes: usize) -> Arc<Segment> {
+        let mut batch = FrameBatch::default();
+        let payload = "x".repeat(bytes);
+        batch.push("t", &Audience::Everyone, None, Durability::Ephemeral, &payload).unwrap();
+        let seq = Seq(after.head.0 + 1);
+        Arc::new(Segment::encode(&batch, &after.epoch, after.head, after.position, || seq))
+    }
+
+    /// How often a subscriber is waited for while a hundred segments pass through a ring of twenty.
+    fn waits(mut takes: impl FnMut(usize, &mut Outlet)) -> usize {
+        let ring = Ring::new(Epoch::parse("e").unwrap(), Seq(0), Vec::new(), 20_000);
+        let ring = Rc::new(RefCell::new(ring));
+        let mut outlet =
+            Outlet::new(Rc::clone(&ring), Arc::default(), Encoding::WebSocket, None, false);
+        let start = Instant::now();
+        let step = |step: usize| {
+            let next = segment(&ring.borrow(), 1_000);
+            assert!(ring.borrow_mut().push(next));
+            takes(step, &mut outlet);
+            outlet.deserves_patience(start + Duration::from_millis(step as u64 * 50))
+        };
+        (1..=100).map(step).filter(|waited_for| *waited_for).count()
+    }
+
+    #[test]
+    fn who_reads_nothing_is_never_waited_for_and_who_nearly_keeps_up_is() {
+        assert_eq!(waits(|_, _| {}), 0);
+        // Twelve segments behind, and no further.
+        let waits = waits(|step, outlet| outlet.cursor = Seq((step as u64).saturating_sub(12)));
+        assert!(waits > 50, "{waits}");
     }
 }
