@@ -56,7 +56,7 @@ pub trait Store: Upkeep + Send + Sync {
     /// # Errors
     ///
     /// [`StoreError::Write`]; the batches may or may not have been applied then. The store
-    /// opens itself again with the next write, or with [`Store::heal`].
+    /// opens itself again with the next write, or with [`Upkeep::heal`].
     fn commit(&self, batches: &[WriteBatch]) -> Result<(), StoreError>;
 
     /// Reads one value.
