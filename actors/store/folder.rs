@@ -9,11 +9,16 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::backend::StoreError;
 use crate::clock;
+
+/// How long a directory may still be held by a process that was killed: a child that it was just
+/// starting has its files until it runs its own program.
+const RELEASE: Duration = Duration::from_secs(1);
 
 /// A data directory whose store this process holds, until this is dropped.
 #[derive(Debug)]
@@ -35,6 +40,10 @@ impl StoreFolder {
     /// [`StoreError::InUse`] when another process holds it, [`StoreError::Open`] when it cannot be
     /// used.
     pub fn lock(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::lock_waiting(data_dir, || std::thread::sleep(Duration::from_millis(5)))
+    }
+
+    fn lock_waiting(data_dir: &Path, mut wait: impl FnMut()) -> Result<Self, StoreError> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
         made.map_err(|error| unusable(data_dir, error))?;
         let path = data_dir.join("store.lock");
@@ -46,10 +55,20 @@ impl StoreFolder {
             .mode(0o600)
             .open(&path)
             .map_err(|error| unusable(&path, error))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { data_dir: data_dir.to_owned(), _lock: lock }),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StoreError::InUse(data_dir.to_owned())),
-            Err((_, error)) => Err(unusable(&path, error)),
+        let end = Instant::now() + RELEASE;
+        let mut file = file;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Self { data_dir: data_dir.to_owned(), _lock: lock }),
+                Err((held, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < end => {
+                    file = held;
+                    wait();
+                }
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                    return Err(StoreError::InUse(data_dir.to_owned()));
+                }
+                Err((_, error)) => return Err(unusable(&path, error)),
+            }
         }
     }
 
@@ -144,5 +163,24 @@ fn remove(folder: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_let_go_a_moment_later_is_taken() {
+        let place = tempfile::tempdir().unwrap();
+        let mut held = Some(StoreFolder::lock(place.path()).unwrap());
+        let mut waits = 0;
+        let taken = StoreFolder::lock_waiting(place.path(), || {
+            waits += 1;
+            held.take();
+        });
+        assert!(taken.is_ok() && waits == 1, "{taken:?} after {waits}");
+        let refused = StoreFolder::lock(place.path());
+        assert!(matches!(refused, Err(StoreError::InUse(_))), "{refused:?}");
     }
 }
