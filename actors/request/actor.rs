@@ -20,7 +20,7 @@ use crate::clock;
 use crate::journal::JournalHandle;
 use crate::store::{StoreError, StoreHandle, WriteBatch, put_request};
 use crate::supervisor::Observe;
-use crate::thread::{DecisionInput, RequestChanged, SessionError};
+use crate::thread::{DecisionInput, RequestNews, SessionError};
 
 /// Decides the request. Sent by its thread; answered through `reply`.
 #[derive(Debug, Message)]
@@ -39,8 +39,8 @@ pub(crate) struct Expire {
     pub(crate) reason: ExpiryReason,
 }
 
-/// One pending request. It ends when its thread, told that nothing more will happen to it, lets go
-/// of its address: by then whatever was asked of it meanwhile has been answered.
+/// One pending request. It ends when its thread, told that its end is stored, lets go of its
+/// address: by then whatever was asked of it meanwhile has been answered.
 pub(crate) struct Request {
     record: RequestRecord,
     store: StoreHandle,
@@ -48,7 +48,7 @@ pub(crate) struct Request {
     app_server: AppServerHandle,
     /// The thread that it belongs to; weak, so that the two do not keep each other alive when
     /// the registry has let go of the thread.
-    thread: WeakRecipient<RequestChanged>,
+    thread: WeakRecipient<RequestNews>,
     /// Whether a decision is on its way.
     deciding: bool,
     /// An end that was noticed meanwhile. A quick child goes on before the decision's own
@@ -63,7 +63,7 @@ pub(crate) struct Request {
 /// How long the thread may take to show a change before it is stored all the same.
 const SHOWING: Duration = Duration::from_secs(5);
 
-/// How long what could not be stored or written waits for its next try.
+/// How long what could not be stored, written or said waits for its next try.
 const RETRY: Duration = Duration::from_secs(1);
 
 impl Request {
@@ -72,7 +72,7 @@ impl Request {
         store: StoreHandle,
         journal: JournalHandle,
         app_server: AppServerHandle,
-        thread: WeakRecipient<RequestChanged>,
+        thread: WeakRecipient<RequestNews>,
         policy: Arc<dyn RequestPolicy>,
     ) -> Self {
         Self {
@@ -112,10 +112,8 @@ impl Request {
     /// of events before the record is: whoever comes back after a crash is told what the record
     /// says, whatever the moment of the crash.
     fn show_and_save(&self) -> impl Future<Output = Result<(), StoreError>> + use<> {
-        let told = self
-            .thread
-            .upgrade()
-            .map(|thread| thread.send(RequestChanged(self.record.clone())).timeout(SHOWING));
+        let news = RequestNews::Changed(Box::new(self.record.clone()));
+        let told = self.thread.upgrade().map(|thread| thread.send(news).timeout(SHOWING));
         let (journal, saved) = (self.journal.clone(), self.save());
         let request = self.record.id.clone();
         async move {
@@ -160,8 +158,20 @@ impl Request {
                     left.await;
                 }
             };
-            work.into_actor(request)
+            work.into_actor(request).map(|(), request, ctx| request.tell_kept(ctx))
         }))
+    }
+
+    /// Lets the thread forget a request that has ended.
+    fn tell_kept(&self, ctx: &mut Context<Self>) {
+        // A thread that is gone is being rebuilt from what was stored.
+        let Some(thread) = self.thread.upgrade().filter(|_| self.record.is_closed()) else {
+            return;
+        };
+        let kept = RequestNews::Kept(self.record.id.clone());
+        if let Err(SendError::Full(_)) = thread.try_send(kept) {
+            ctx.run_later(RETRY, |request, ctx| request.tell_kept(ctx));
+        }
     }
 
     /// Ends the request; answers whether anything changed.

@@ -1,7 +1,7 @@
 //! One actor per pending approval, question or tool call.
 //!
 //! It owns its record: it claims for the first decision, stores it, writes the answer to the
-//! child, and tells its thread of each change when the change is on the disk.
+//! child, and tells its thread of each change, and then that its end is stored.
 
 mod actor;
 mod policy;

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::calls::Pending;
 use super::config::ThreadConfig;
 use super::frames;
-use super::messages::{Deleted, Reply, RequestChanged};
+use super::messages::{Deleted, Reply, RequestNews};
 use super::paths::Paths;
 use super::recovery::{HISTORY_DEADLINE, Recovery};
 use super::registry::ThreadRegistry;
@@ -93,7 +93,8 @@ pub(super) enum StoredChild {
 pub(super) struct LiveRequest {
     pub(super) address: Addr<Request>,
     pub(super) record: RequestRecord,
-    _counted: Counted,
+    /// Counts it among those that wait, while it does.
+    pub(super) counted: Option<Counted>,
 }
 
 /// One Codex thread.
@@ -290,7 +291,8 @@ impl Thread {
     /// Every running turn ends `interrupted`, every request expires, every call fails.
     pub(super) fn settle_down(&mut self, why: &str, reason: ExpiryReason) {
         // What was cut is loaded again and compared with the runtime's history.
-        self.recovery.wanted |= !self.state.running().is_empty() || !self.requests.is_empty();
+        let waiting = self.requests.values().any(|live| !live.record.is_closed());
+        self.recovery.wanted |= waiting || !self.state.running().is_empty();
         let received_at = clock::now_iso();
         for ended in self.state.runtime_down(why, clock::now_ms()) {
             self.note(ended.writes);
@@ -349,12 +351,12 @@ impl Thread {
             self.shared.store.clone(),
             self.shared.journal.clone(),
             self.shared.app_server.clone(),
-            ctx.address().downgrade().recipient::<RequestChanged>(),
+            ctx.address().downgrade().recipient::<RequestNews>(),
             Arc::clone(&self.shared.config.policy),
         );
         let address = request.start();
-        let _counted = self.shared.config.stats.requests_pending.count();
-        self.requests.insert(record.id.clone(), LiveRequest { address, record, _counted });
+        let counted = Some(self.shared.config.stats.requests_pending.count());
+        self.requests.insert(record.id.clone(), LiveRequest { address, record, counted });
     }
 
     /// Does work beside the mailbox, then goes on with what came of it.
@@ -406,15 +408,16 @@ impl Actor for Thread {
     }
 }
 
-impl Handler<RequestChanged> for Thread {
+impl Handler<RequestNews> for Thread {
     type Result = AtomicResponse<Self, ()>;
 
-    fn handle(
-        &mut self,
-        RequestChanged(record): RequestChanged,
-        ctx: &mut Self::Context,
-    ) -> Self::Result {
-        self.request_changed(record, ctx);
+    fn handle(&mut self, news: RequestNews, ctx: &mut Self::Context) -> Self::Result {
+        match news {
+            RequestNews::Changed(record) => self.request_changed(*record, ctx),
+            RequestNews::Kept(id) => {
+                self.requests.remove(&id);
+            }
+        }
         AtomicResponse::new(self.flush())
     }
 }

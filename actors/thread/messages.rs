@@ -276,10 +276,16 @@ pub(super) enum RuntimeChanged {
     Down(RuntimeDown),
 }
 
-/// A request changed. Sent by its actor to its thread when the change is durable.
+/// What became of a request. Sent by its actor to its thread.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(crate) struct RequestChanged(pub(crate) RequestRecord);
+pub(crate) enum RequestNews {
+    /// It changed: the thread shows it.
+    Changed(Box<RequestRecord>),
+    /// Its end is stored, or left to the store, in front of whatever is stored from now on: the
+    /// thread forgets it.
+    Kept(RequestId),
+}
 
 /// Reads the params of a request that are too long for its record. Sent by routes; answered through
 /// `reply`.

@@ -52,5 +52,5 @@ pub use config::{Cage, CageError, STORE_PATIENCE, ThreadConfig};
 pub use error::SessionError;
 pub use handle::ThreadsHandle;
 pub use messages::{DecisionInput, Deleted, SteerFailure};
-pub(crate) use messages::{ParkAll, RequestChanged};
+pub(crate) use messages::{ParkAll, RequestNews};
 pub use registry::{ThreadRegistry, registry_spec};

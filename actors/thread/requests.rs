@@ -136,7 +136,9 @@ impl Thread {
         self.call("turn/interrupt", params, Pending::Interrupt { turn_id, reply: None }, ctx);
     }
 
-    /// A request changed, and the change is on the disk.
+    /// A request changed. One that has ended stays, and is marked as unfinished, until its record
+    /// says so on the disk: a mark that went first would leave it pending after a crash, with
+    /// nobody to end it.
     pub(super) fn request_changed(&mut self, record: RequestRecord, ctx: &mut Context<Self>) {
         let was_pending =
             self.requests.get(&record.id).is_some_and(|live| live.record.status() == "pending");
@@ -144,9 +146,10 @@ impl Thread {
             self.show_end(&record);
             self.stop_for_policy(&record, ctx);
         }
-        if record.is_closed() {
-            self.requests.remove(&record.id);
-        } else if let Some(live) = self.requests.get_mut(&record.id) {
+        if let Some(live) = self.requests.get_mut(&record.id) {
+            if record.status() != "pending" {
+                live.counted = None;
+            }
             live.record = record;
         }
     }

@@ -1,6 +1,7 @@
 //! Requests on their way to the disk, and what becomes of them when a life is over.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cm_core::ids::{Incarnation, RequestId};
 use cm_core::request::{
@@ -10,10 +11,11 @@ use cm_core::request::{
 use cm_core::rpc::RpcId;
 use cm_core::wire::{ApprovalDecision, ApprovalScope};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::super::*;
 use super::bench::*;
-use crate::store::{MemoryStore, OpenMark, Store, WriteBatch, put_open, put_request};
+use crate::store::{MemoryStore, OpenMark, Store, WriteBatch, put_open, put_request, read_thread};
 
 #[test]
 fn a_disk_that_is_full_for_a_moment_costs_no_answer() {
@@ -85,11 +87,35 @@ fn the_end_of_a_request_is_stored_when_there_is_room_again() {
                 bench.threads.rename(&thread(), "Mine".to_owned()).await.unwrap_err();
             }
         };
-        tokio::time::timeout(DEADLINE, waits).await.expect("a record that waits");
+        timeout(DEADLINE, waits).await.expect("a record that waits");
         disk.full.store(false, Ordering::Relaxed);
         bench.threads.rename(&thread(), "Mine".to_owned()).await.unwrap();
         let all = bench.threads.requests(&thread(), RequestFamily::Approval, true).await.unwrap();
         assert_eq!((all.len(), all[0].status()), (1, "expired"));
+    });
+}
+
+#[test]
+fn a_request_is_marked_as_unfinished_until_its_end_is_stored() {
+    on_system(async {
+        let unmarked = Arc::<AtomicUsize>::default();
+        let disk = Disk::watched(&unmarked);
+        let mut bench = Bench::new(disk.clone()).await;
+        bench.says(vec![turn_started(), approval_request(0), approval_request(1)]).await;
+        bench.frame("approval").await;
+        bench.says(vec![turn_ended()]).await;
+        // Stored behind both ends: each lets the thread forget its request.
+        let marked = || read_thread(&disk, &thread()).unwrap().unwrap().mark.is_some();
+        let ended = async {
+            while marked() {
+                bench.detail().await;
+            }
+        };
+        timeout(DEADLINE, ended).await.expect("nothing is unfinished");
+        let all = bench.threads.requests(&thread(), RequestFamily::Approval, true).await.unwrap();
+        assert!(all.iter().all(RequestRecord::is_closed), "{all:?}");
+        assert_eq!(all.len(), 2);
+        assert_eq!(unmarked.load(Ordering::Relaxed), 0, "times that it was not marked");
     });
 }
 
@@ -282,7 +308,7 @@ fn what_was_refused_for_want_of_room_is_stored_when_there_is_room() {
         full.store(false, Ordering::Relaxed);
         // The same again is no news to the actor; answered, it is on the disk all the same.
         bench.threads.rename(&thread(), "Mine".to_owned()).await.unwrap();
-        let stored = crate::store::read_thread(&disk, &thread()).unwrap().unwrap();
+        let stored = read_thread(&disk, &thread()).unwrap().unwrap();
         assert_eq!(stored.record.shown_title(), "Mine");
     });
 }

@@ -29,7 +29,7 @@ use crate::metrics::SessionStats;
 use crate::request::{FixedPolicy, RequestPolicy};
 use crate::store::{
     Entry, MemoryStore, Scan, Store, StoreError, StoreHandle, Upkeep, Visitor, WriteBatch, keys,
-    store_spec,
+    read_thread, read_thread_requests, store_spec,
 };
 use crate::supervisor::{StateCell, Strategy, Supervisor, SupervisorHandle};
 
@@ -63,13 +63,29 @@ pub(super) struct Disk {
     /// Groups with a request's record that were refused.
     pub(super) requests_refused: Arc<AtomicUsize>,
     pub(super) read: Arc<AtomicUsize>,
+    /// Where it is set, batches after which a request was unfinished and its thread not marked: a
+    /// crash there would have left it to nobody.
+    unmarked: Option<Arc<AtomicUsize>>,
 }
 
 impl Disk {
+    /// One that counts the batches after which a request was unfinished and its thread not marked.
+    pub(super) fn watched(unmarked: &Arc<AtomicUsize>) -> Self {
+        Self { unmarked: Some(Arc::clone(unmarked)), ..Self::default() }
+    }
+
     /// Bytes of the values whose keys begin so.
     pub(super) fn bytes_of(&self, prefix: &[u8]) -> usize {
         let entries = self.store.scan(&Scan::prefix(prefix)).unwrap();
         entries.iter().map(|(_, value)| value.len()).sum()
+    }
+
+    fn is_marked(&self) -> bool {
+        let requests = read_thread_requests(&*self.store, &thread()).unwrap();
+        let stored = read_thread(&*self.store, &thread()).unwrap();
+        let marked = stored.and_then(|stored| stored.mark).unwrap_or_default().requests;
+        let mut open = requests.iter().filter(|request| !request.is_closed());
+        open.all(|request| marked.contains(&request.id))
     }
 }
 
@@ -82,7 +98,15 @@ impl Store for Disk {
             }
             return Err(StoreError::Write("no space left on device".to_owned()));
         }
-        self.store.commit(batches)
+        let Some(unmarked) = &self.unmarked else {
+            return self.store.commit(batches);
+        };
+        // One by one: a crash may keep the first of a group only.
+        for batch in batches {
+            self.store.commit(std::slice::from_ref(batch))?;
+            unmarked.fetch_add(usize::from(!self.is_marked()), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
