@@ -39,6 +39,15 @@ impl CallFailure {
         .any(|known| text.contains(known))
     }
 
+    /// Whether the child says that the turn that was named no longer runs.
+    ///
+    /// Texts as codex 0.106 – 0.169 write them for `turn/steer`.
+    pub fn is_turn_over(&self) -> bool {
+        let Self::Rpc(error) = self else { return false };
+        error.message.contains("no active turn")
+            || error.message.contains("expected active turn id")
+    }
+
     /// What clients are told about a failed call of `method`.
     pub fn failure(&self, method: &str) -> Failure {
         match self {

@@ -129,6 +129,8 @@ pub(super) struct Thread {
     child: StoredChild,
     /// Messages that wait until it is known whether a turn is about to run that they join.
     pub(super) waiting: VecDeque<(SendMessage, Reply<MessageAccepted>)>,
+    /// A turn of which the child says that it no longer runs, before it has said how it ended.
+    pub(super) ending: Option<String>,
     /// Set when the session was deleted: nothing of it is stored or shown any more.
     pub(super) deleted: Option<Deleted>,
     /// Told when no turn runs any more, because the manager is about to stop.
@@ -188,6 +190,7 @@ impl Thread {
             row_due: true,
             child,
             waiting: VecDeque::new(),
+            ending: None,
             deleted: None,
             parked: None,
             adopted: stored.pending,

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use cm_core::controls::{Controls, SandboxMode};
@@ -24,6 +25,9 @@ use crate::clock;
 /// Messages that may wait until it is known whether a turn runs. Overflow rule: the message is
 /// refused with `overloaded`.
 const MAX_WAITING: usize = 64;
+
+/// How long the end of a turn may be on its way once the child has said that the turn is over.
+const END_ON_ITS_WAY: Duration = Duration::from_secs(5);
 
 impl Handler<Command> for Thread {
     type Result = AtomicResponse<Self, ()>;
@@ -179,6 +183,7 @@ impl Thread {
     fn is_starting(&self) -> bool {
         self.checking
             || self.recovery.running
+            || self.ending.is_some()
             || self.pending.values().any(|pending| {
                 matches!(
                     pending,
@@ -186,6 +191,39 @@ impl Thread {
                         | Pending::Resume { then: AfterResume::Send { .. }, .. }
                 )
             })
+    }
+
+    /// A message was to join a turn that is over. The word of its end comes right behind the
+    /// refusal, and the message starts the next turn then.
+    fn join_after(
+        &mut self,
+        turn_id: String,
+        body: SendMessage,
+        error: &CallFailure,
+        reply: Reply<MessageAccepted>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.wait_to_send(body, reply);
+        if self.ending.as_ref() == Some(&turn_id) {
+            return;
+        }
+        self.ending = Some(turn_id.clone());
+        let failure = error.failure("turn/steer");
+        ctx.run_later(END_ON_ITS_WAY, move |thread, _| {
+            if thread.ending.take_if(|ending| *ending == turn_id).is_some() {
+                for (_, reply) in std::mem::take(&mut thread.waiting) {
+                    answer(reply, Err(failure.clone().into()));
+                }
+            }
+        });
+    }
+
+    /// Goes on with what waited for the end of a turn, if that has come.
+    pub(super) fn turn_over(&mut self, ctx: &mut Context<Self>) {
+        let state = &self.state;
+        if self.ending.take_if(|turn_id| !state.is_running(turn_id)).is_some() {
+            self.send_waiting(ctx);
+        }
     }
 
     /// Sends what waited until it was known whether a turn runs.
@@ -328,6 +366,9 @@ impl Thread {
                 // The turn ended before the message reached it: then it starts the next one.
                 Err(CallFailure::Rpc(_)) if self.state.active_turn().is_none() => {
                     self.send(body, reply, ctx);
+                }
+                Err(error) if error.is_turn_over() && self.state.is_running(&turn_id) => {
+                    self.join_after(turn_id, body, &error, reply, ctx);
                 }
                 Err(error) => answer(reply, Err(error.failure("turn/steer").into())),
             },

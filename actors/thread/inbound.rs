@@ -54,6 +54,7 @@ impl Handler<RuntimeChanged> for Thread {
                     self.answered(call, Err(CallFailure::Unavailable), ctx);
                 }
                 self.settle_down(&down.why, ExpiryReason::RuntimeDown);
+                self.turn_over(ctx);
             }
         }
         AtomicResponse::new(self.flush())
@@ -96,6 +97,7 @@ impl Thread {
             }
             InboundKind::Notification { method, params } => {
                 self.notification(batch, item, method, params.as_ref());
+                self.turn_over(ctx);
                 self.interrupt_mistrusted(ctx);
             }
             InboundKind::Request { id, method, params } => {

@@ -4,10 +4,11 @@ use std::thread;
 
 use cm_testkit::dirs::TestDir;
 use cm_testkit::fake::{Behaviour, FakeScript, MethodRule, step};
-use serde_json::Value;
+use cm_testkit::process::wait_until;
+use serde_json::{Value, json};
 
 use crate::common::{DEADLINE, text, turn_end};
-use crate::fake_app::{create, embedded, send, with_fake};
+use crate::fake_app::{begin, create, embedded, send, with_fake};
 
 #[test]
 fn messages_that_are_sent_at_once_share_one_turn() {
@@ -29,6 +30,42 @@ fn messages_that_are_sent_at_once_share_one_turn() {
     assert!(turns.iter().all(|turn| *turn == turns[0]), "{turns:?}");
     assert_eq!(app.fake().calls("turn/start").len(), 1);
     assert_eq!(app.fake().calls("turn/steer").len(), 2);
+}
+
+/// The runtime forgets a turn a moment before it says how the turn ended.
+#[test]
+fn a_message_to_a_turn_that_is_just_over_starts_the_next_one() {
+    let dir = TestDir::new("record");
+    let behaviour = Behaviour::correct()
+        .turn([step::command_approval("ls", &dir.join("answers"))])
+        .method("turn/steer", MethodRule::error(-32600, "no active turn to steer"));
+    let app = with_fake(FakeScript::always(behaviour)).start();
+    let session = create(&app);
+    let mut stream = app.stream(None);
+    let first = begin(&app, &session);
+    let approval = stream.wait_type("approval", DEADLINE)["payload"]["approvalId"].clone();
+    let decide = format!("/api/approvals/{}/decision", text(&approval));
+    let second = thread::scope(|scope| {
+        let second = scope.spawn(|| begin(&app, &session));
+        wait_until("a steer", DEADLINE, || !app.fake().calls("turn/steer").is_empty());
+        app.post(&decide, json!({ "decision": "accept" })).expect_status(200);
+        second.join().expect("a reply")
+    });
+    assert_ne!(first, second);
+    assert_eq!(turn_end(&mut stream, &second)["status"], "completed");
+    assert_eq!(app.fake().calls("turn/start").len(), 2);
+}
+
+#[test]
+fn a_message_to_a_turn_that_is_over_and_never_ends_is_refused() {
+    let behaviour = Behaviour::correct()
+        .turn([step::hang()])
+        .method("turn/steer", MethodRule::error(-32600, "no active turn to steer"));
+    let app = with_fake(FakeScript::always(behaviour)).start();
+    let session = create(&app);
+    begin(&app, &session);
+    let refused = send(&app, &session, "go").expect_status(409).body;
+    assert_eq!(refused["code"], "invalid_state", "{refused}");
 }
 
 #[test]
