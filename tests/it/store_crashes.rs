@@ -1,10 +1,13 @@
 //! The manager is killed at every point of a write: what it acknowledged is there.
 
+use std::time::Instant;
+
 use cm_testkit::app::TestApp;
 use cm_testkit::dirs::TestDir;
 use cm_testkit::fake::{Behaviour, FakeScript};
 use serde_json::json;
 
+use crate::common::DEADLINE;
 use crate::fake_app::{create, with_fake};
 
 /// Writes until the program kills itself at the n-th passing of a point, and looks what is there.
@@ -42,7 +45,9 @@ fn write_until_it_ends(app: &TestApp, acknowledged: &mut Vec<(String, String)>) 
         let reply = app.try_request("POST", path, &headers, Some(body.as_bytes()));
         reply.ok().filter(|reply| reply.status == 200)
     };
-    for _ in 0..40 {
+    let until = Instant::now() + DEADLINE;
+    let mut created = 0;
+    while created < 40 && Instant::now() < until {
         let Some(reply) = post("/api/sessions", json!({ "cwd": app.workspace() })) else {
             // The child may not be ready yet; a program that ended does not answer at all.
             if app.try_request("GET", "/livez", &[], None).is_err() {
@@ -50,6 +55,7 @@ fn write_until_it_ends(app: &TestApp, acknowledged: &mut Vec<(String, String)>) 
             }
             continue;
         };
+        created += 1;
         let session = reply.body["session"]["sessionId"].as_str().unwrap_or_default().to_owned();
         let place = acknowledged.len();
         acknowledged.push((session.clone(), "New chat".to_owned()));
