@@ -1,5 +1,6 @@
-//! A subscriber that is cut off at random places and comes back where it left off, over restarts
-//! of the child and of the manager: what it was told is what is kept, or it was told `reset`.
+//! A subscriber that is cut off at random places and comes back where it left off, in every way that
+//! there is, over restarts of the child and of the manager: what it was told is what is kept, or it
+//! was told `reset`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
+use crate::comeback::{Comeback, Way};
 use crate::common::{
     DEADLINE, FAMILIES, builder, choices, create, decision, fake, question, request_id, requests,
     rounds, send, text, tool_call,
@@ -37,6 +39,8 @@ struct Stage {
     view: &'static str,
     /// The one that is cut off.
     told: Told,
+    /// How often coming back brought something, by the way.
+    ways: BTreeMap<Way, usize>,
     /// Those that are there from the start of a life to its end, and why it ended.
     witnesses: Vec<(StreamClient, End)>,
 }
@@ -71,6 +75,7 @@ impl Stage {
             app,
             view,
             told: Told::default(),
+            ways: BTreeMap::new(),
             witnesses: Vec::new(),
         };
         stage.watch();
@@ -114,14 +119,13 @@ impl Stage {
 
     /// The subscriber comes back, reads for a while and is cut off; meanwhile `during` happens.
     fn read_and_cut(&mut self, during: impl FnOnce(&mut Self)) {
-        let mut client = self.connect(self.told.position().as_deref());
+        let Self { app, view, told, sessions, choices, .. } = self;
+        let mut comeback = Comeback::connect(app, view, told, sessions, choices);
         during(self);
-        for _ in 0..self.choices.random_range(1..READ) {
-            match client.try_wait_for(|_| true, QUIET) {
-                Ok(frame) => self.told.take(frame),
-                Err(_) => return,
-            }
-        }
+        let most = self.choices.random_range(1..READ);
+        let _ = (0..most).take_while(|_| comeback.read(QUIET)).count();
+        let way = comeback.way;
+        *self.ways.entry(way).or_default() += usize::from(comeback.cut(&mut self.told));
     }
 
     fn end_life(&mut self, end: End) {
@@ -141,7 +145,7 @@ impl Stage {
     /// Everything durable from the beginning, as it is kept.
     fn kept(&self) -> BTreeMap<u64, Frame> {
         let epoch = text(&self.app.get("/api/runtime").body["epoch"]);
-        let frames = self.read_since(&format!("{epoch}%3A0"));
+        let frames = self.read_since(&format!("{epoch}:0"));
         let reset = frames.iter().find(|frame| frame["type"] == "reset");
         assert_eq!(reset, None, "nothing was too long ago");
         durable(&frames)
@@ -204,6 +208,10 @@ fn cut(test: &str, view: &'static str, ring: &str) {
     let resets: Vec<&String> =
         stage.told.stretches.iter().filter_map(|stretch| stretch.reset.as_ref()).collect();
     println!("{} kept, {killed} killed, {forgiven} forgiven, resets {resets:?}", kept.len());
+    println!("came back in these ways: {:?}", stage.ways);
+    let seen: Vec<&Way> =
+        stage.ways.iter().filter(|(_, seen)| **seen > 0).map(|(way, _)| way).collect();
+    assert_eq!(seen, [&Way::Query, &Way::Command, &Way::Events]);
     // Who reads too slowly for a small ring is told so, which nobody can forbid.
     let fell_behind = |reason: &&String| *reason == "behind" && ring == SMALL_RING;
     let crashed: Vec<&&String> = resets.iter().filter(|reason| !fell_behind(reason)).collect();
@@ -248,7 +256,7 @@ fn check_prefixes(stage: &mut Stage, kept: &BTreeMap<u64, Frame>) {
     let last = *numbers.last().expect("something is kept");
     for _ in 0..rounds(20, 200) {
         let after = numbers[stage.choices.random_range(0..numbers.len())];
-        let frames = stage.read_since(&format!("{epoch}%3A{after}"));
+        let frames = stage.read_since(&format!("{epoch}:{after}"));
         assert!(frames.iter().all(|frame| frame["type"] != "reset"), "behind {after}");
         let mut rest = durable(&frames);
         rest.retain(|seq, _| *seq <= last);

@@ -12,7 +12,8 @@
 //! - `manager_kills`: the manager goes while it writes. `writers` do the writing and keep in
 //!   `ledger` what was acknowledged, which is then compared with what is there.
 //! - `fail_points`: the manager goes at a named place of a commit.
-//! - `cuts`: a subscriber that is cut off and comes back; `told` is what it and others were told.
+//! - `cuts`: a subscriber that is cut off and comes back; `comeback` knows the ways, `told` is what
+//!   it and others were told.
 //! - `told_after_crash`: what a commit kept is told after the crash right behind it.
 //! - `races`: four decisions on one request.
 //! - `sync_order`: what reaches the disk before an answer leaves, as strace sees it; `strace` reads
@@ -25,6 +26,7 @@
 
 mod child_kills;
 mod child_kills_codex;
+mod comeback;
 mod common;
 mod cuts;
 mod fail_points;

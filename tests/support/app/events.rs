@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, WaitError};
 
 /// Bytes of events that are kept.
 const BYTE_LIMIT: usize = 256 * 1024 * 1024;
@@ -21,7 +21,8 @@ pub struct Event {
     pub data: Value,
 }
 
-/// A connected subscriber. Its thread ends with the connection.
+/// A connected subscriber. Its thread ends with the connection; dropped, both end with the next line
+/// that comes, a comment at the latest.
 #[derive(Debug)]
 pub struct EventClient {
     events: Arc<Mailbox<Event>>,
@@ -51,7 +52,8 @@ impl EventClient {
         let kept = Arc::clone(&events);
         std::thread::spawn(move || {
             let lines = BufReader::new(response.into_body().into_reader()).lines();
-            read(lines.map_while(Result::ok), &kept);
+            let wanted = lines.map_while(Result::ok).take_while(|_| kept.closed().is_none());
+            read(wanted, &kept);
             kept.close("the events have ended");
         });
         Self { events, position: 0 }
@@ -74,19 +76,30 @@ impl EventClient {
     /// When none comes in time.
     #[track_caller]
     pub fn wait_for(&mut self, matches: impl Fn(&Event) -> bool, deadline: Duration) -> Event {
+        match self.try_wait_for(matches, deadline) {
+            Ok(event) => event,
+            Err(error) => panic!("the events brought {error}: {:#?}", self.all()),
+        }
+    }
+
+    /// The next event that matches; the events before it are passed. Without one, none is passed.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError`] when none comes in time or the events end.
+    pub fn try_wait_for(
+        &mut self,
+        matches: impl Fn(&Event) -> bool,
+        deadline: Duration,
+    ) -> Result<Event, WaitError> {
         let from = self.position;
-        let found = self.events.wait(deadline, |all| {
+        let (index, event) = self.events.wait(deadline, |all| {
             let rest = all.get(from..).unwrap_or_default();
             let offset = rest.iter().position(&matches)?;
             Some((from + offset, rest.get(offset)?.clone()))
-        });
-        match found {
-            Ok((index, event)) => {
-                self.position = index + 1;
-                event
-            }
-            Err(error) => panic!("the events brought {error}: {:#?}", self.all()),
-        }
+        })?;
+        self.position = index + 1;
+        Ok(event)
     }
 
     /// Every event since the connection.
@@ -104,6 +117,12 @@ impl EventClient {
         if let Err(error) = self.events.wait_closed(deadline) {
             panic!("the events go on: {error}");
         }
+    }
+}
+
+impl Drop for EventClient {
+    fn drop(&mut self) {
+        self.events.close("the client was dropped");
     }
 }
 
