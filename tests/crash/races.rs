@@ -64,6 +64,10 @@ fn race(family: &str, event: &str, ask: impl Fn(&Path) -> Value, check: impl Fn(
     let told = stream.read(|frames| frames.iter().filter(resolved).count());
     assert_eq!(told, decided.len(), "the stream says once what was decided");
     check_list(&app, &session, family, &decided);
+    // Also a second answer that the child would not have looked at.
+    let received = app.fake().received();
+    let answers = received.iter().filter(|message| message.get("method").is_none()).count();
+    assert_eq!(answers, decided.len(), "the child was answered once for each");
 }
 
 /// The child was answered once for each request, with what the winner said.

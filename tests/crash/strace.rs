@@ -25,7 +25,7 @@ pub(crate) fn traced(dir: &TestDir, log: &Path) -> PathBuf {
     let found = Command::new("strace").arg("--version").output();
     assert!(found.is_ok(), "tests/run installs strace; by hand: apt-get install strace");
     let script = format!(
-        "#!/bin/sh\nexec strace -D -f -q -b execve -y -s 200 -e trace={CALLS} -e signal=none \
+        "#!/bin/sh\nexec strace -D -f -q -b execve -y -s 20000 -e trace={CALLS} -e signal=none \
          -o '{}' '{MANAGER}' \"$@\"\n",
         log.display()
     );

@@ -14,9 +14,9 @@ use crate::common::{
 use crate::strace::{Call, calls, traced};
 
 /// Finds the request and its answer in the log, and between them a write to the store and a sync
-/// of it that began after that write; answers the sync.
+/// of it that began after that write; answers the sync. The write has `words` in it.
 #[track_caller]
-fn synced_before_answer<'a>(calls: &'a [Call], request: &str) -> &'a Call {
+fn synced_before_answer<'a>(calls: &'a [Call], request: &str, words: &str) -> &'a Call {
     const READS: [&str; 4] = ["read", "readv", "recvfrom", "recvmsg"];
     const WRITES: [&str; 4] = ["write", "writev", "sendto", "sendmsg"];
     let line = format!("\"{request} HTTP/1.1");
@@ -30,9 +30,10 @@ fn synced_before_answer<'a>(calls: &'a [Call], request: &str) -> &'a Call {
         .iter()
         .filter(|call| call.began > read.ended && call.ended < answer.began && call.is_on_store())
         .collect();
-    let written = between.iter().find(|call| call.is(&["pwrite64", "pwritev"]));
+    let mut writes = between.iter().filter(|call| call.is(&["pwrite64", "pwritev"]));
+    let written = writes.find(|call| call.text.contains(words));
     let Some(written) = written else {
-        panic!("{request} was answered and nothing was written: {between:#?}")
+        panic!("{request} was answered and {words} not written: {between:#?}")
     };
     let sync = between
         .iter()
@@ -48,34 +49,42 @@ const LARGE: u64 = 20_000_000;
 
 #[test]
 fn a_write_behind_a_large_item_is_answered_when_the_item_is_synced() {
-    let big = vec![step::big_line(usize::try_from(LARGE).expect("it fits"))];
-    let traced = Traced::start([big]);
+    let big = || vec![step::big_line(usize::try_from(LARGE).expect("it fits"))];
+    let traced = Traced::start([big(), big()]);
     let app = &traced.app;
-    let session = create(app);
-    let mut stream = app.stream(Some(&session));
-    let message = format!("POST /api/sessions/{session}/messages");
-    send(app, &session, "go").expect_status(202);
-    // The item is shown when it is on its way to the store; the rename comes behind it.
-    let is_large = |frame: &Value| {
-        let params = &frame["payload"]["params"];
-        frame["payload"]["method"] == "item/completed"
-            && (params["truncated"] == true || params["item"]["type"] == "agentMessage")
-    };
-    stream.wait_for(is_large, DEADLINE);
-    let rename = format!("/api/sessions/{session}/rename");
-    app.post(&rename, json!({ "title": "Behind it" })).expect_status(200);
+    let sessions: Vec<String> = (0..3).map(|_| create(app)).collect();
+    // A write of the same session, and one of another, which has a queue of its own before the
+    // store's.
+    let cases = [(&sessions[0], &sessions[0]), (&sessions[1], &sessions[2])];
+    for (large, renamed) in cases {
+        let mut stream = app.stream(Some(large));
+        send(app, large, "a large one").expect_status(202);
+        // The item is shown when it is on its way to the store; the rename comes behind it.
+        let is_large = |frame: &Value| {
+            let params = &frame["payload"]["params"];
+            frame["payload"]["method"] == "item/completed"
+                && (params["truncated"] == true || params["item"]["type"] == "agentMessage")
+        };
+        stream.wait_for(is_large, DEADLINE);
+        let path = format!("/api/sessions/{renamed}/rename");
+        app.post(&path, json!({ "title": "Behind it" })).expect_status(200);
+    }
     let calls = traced.finish();
-    let sync = synced_before_answer(&calls, &format!("POST {rename}"));
-    let begin = synced_before_answer(&calls, &message).ended;
-    let written = |call: &&Call| {
-        call.is_on_store()
-            && call.is(&["pwrite64", "pwritev"])
-            && call.began > begin
-            && call.ended < sync.began
-    };
-    let bytes: i64 = calls.iter().filter(written).map(|call| call.result.max(0)).sum();
-    let bytes = u64::try_from(bytes).expect("not negative");
-    assert!(bytes >= LARGE, "{bytes} bytes were written before the sync");
+    for (large, renamed) in cases {
+        let rename = format!("POST /api/sessions/{renamed}/rename");
+        let sync = synced_before_answer(&calls, &rename, "Behind it");
+        let message = format!("POST /api/sessions/{large}/messages");
+        let begin = synced_before_answer(&calls, &message, "a large one").ended;
+        let written = |call: &&Call| {
+            call.is_on_store()
+                && call.is(&["pwrite64", "pwritev"])
+                && call.began > begin
+                && call.ended < sync.began
+        };
+        let bytes: i64 = calls.iter().filter(written).map(|call| call.result.max(0)).sum();
+        let bytes = u64::try_from(bytes).expect("not negative");
+        assert!(bytes >= LARGE, "{bytes} bytes were written before the sync");
+    }
 }
 
 /// The program under strace.
@@ -122,9 +131,12 @@ fn the_disk_was_told_before_an_acknowledged_write_is_answered() {
     let app = &traced.app;
     let mut stream = app.stream(None);
     let session = create(app);
-    let mut promised = vec!["POST /api/sessions".to_owned()];
-    send(app, &session, "go").expect_status(202);
-    promised.push(format!("POST /api/sessions/{session}/messages"));
+    // What was asked for, and what is written for it and for nothing else: strace shows quotes
+    // escaped.
+    let mut promised = vec![("POST /api/sessions".to_owned(), r#"reason\":\"created"#.to_owned())];
+    let words = "words to be kept";
+    send(app, &session, words).expect_status(202);
+    promised.push((format!("POST /api/sessions/{session}/messages"), words.to_owned()));
     for family in FAMILIES {
         let mut pending = Vec::new();
         wait_until("the agent asks", DEADLINE, || {
@@ -132,23 +144,27 @@ fn the_disk_was_told_before_an_acknowledged_write_is_answered() {
             !pending.is_empty()
         });
         let (path, body) = decision(family, &request_id(&pending[0]), 0);
-        app.post(&path, body).expect_status(200);
-        promised.push(format!("POST {path}"));
+        let (by, body) = (format!("decider of {family}"), body.to_string());
+        let headers = [("x-codex-actor", by.as_str())];
+        app.request("POST", &path, &headers, Some(body.as_bytes())).expect_status(200);
+        promised.push((format!("POST {path}"), by));
     }
     stream.wait_for(|frame| frame["payload"]["method"] == "turn/completed", DEADLINE);
-    for (action, body) in
-        [("rename", json!({ "title": "Kept" })), ("archive", json!({})), ("unarchive", json!({}))]
-    {
+    for (action, body, words) in [
+        ("rename", json!({ "title": "Kept title" }), "Kept title"),
+        ("archive", json!({}), r#"reason\":\"archived"#),
+        ("unarchive", json!({}), r#"reason\":\"unarchived"#),
+    ] {
         let path = format!("/api/sessions/{session}/{action}");
         app.post(&path, body).expect_status(200);
-        promised.push(format!("POST {path}"));
+        promised.push((format!("POST {path}"), words.to_owned()));
     }
     let path = format!("/api/sessions/{session}");
     app.delete(&path).expect_status(200);
-    promised.push(format!("DELETE {path}"));
+    promised.push((format!("DELETE {path}"), "deletedAt".to_owned()));
     let calls = traced.finish();
-    for request in promised {
-        let sync = synced_before_answer(&calls, &request);
+    for (request, words) in promised {
+        let sync = synced_before_answer(&calls, &request, &words);
         println!("{request}: line {} {}", sync.ended, sync.text);
     }
 }
