@@ -8,7 +8,7 @@ use crate::common::{DEADLINE, turn_end};
 use crate::fake_app::{begin, create, with_fake};
 
 /// What the registry shows of itself.
-fn registry(app: &cm_testkit::app::TestApp) -> Value {
+pub(crate) fn registry(app: &cm_testkit::app::TestApp) -> Value {
     let tree = app.get("/api/runtime").expect_status(200).body["tree"].clone();
     tree["children"][0]["children"][2]["observed"].clone()
 }

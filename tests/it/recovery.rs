@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::common::{DEADLINE, rows, text, turn_end};
 use crate::fake_app::{begin, create, refused, run_turn, send, with_fake};
+use crate::passivation::registry;
 
 /// The fake over two lives: the second one is told what to do when the first one runs.
 fn with_lives(first: Behaviour, second: Behaviour) -> FakeScript {
@@ -219,6 +220,73 @@ fn a_session_that_was_loaded_with_other_controls_says_so_and_runs_nothing() {
         let calls = app.fake().calls("turn/interrupt");
         calls.iter().any(|call| call["params"]["turnId"] == "by-itself")
     });
+}
+
+/// Nobody else knows that the child has it loaded with other controls.
+#[test]
+fn a_session_that_was_loaded_with_other_controls_is_not_let_go() {
+    let app = with_fake(with_lives(hangs(), Behaviour::correct()))
+        .env("CODEX_MANAGER_THREAD_IDLE_MS", "40")
+        .start();
+    let (cut, _) = hanging(&app);
+    let wrong = json!({ "sandbox": { "type": "dangerFullAccess" } });
+    let second = Behaviour::correct().method("thread/resume", MethodRule::merge(wrong));
+    app.fake().rewrite(&with_lives(Behaviour::correct(), second));
+    let mut stream = app.stream(Some(&cut));
+    stream.wait_type("ready", DEADLINE);
+    let old = app.kill_child();
+    stream.wait_type("session_problem", DEADLINE);
+    app.wait_new_child(old, DEADLINE);
+    // Those that come after it, and after one another, are let go.
+    for _ in 0..3 {
+        let other = create(&app);
+        wait_until("the other one is let go", DEADLINE, || {
+            registry(&app)["threads"].get(&other).is_none()
+        });
+    }
+    let observed = registry(&app);
+    assert!(observed["threads"].get(&cut).is_some(), "{observed}");
+}
+
+/// The runtime starts a turn by itself after it was asked to load the session for a message, and
+/// before it says that it has.
+#[test]
+fn a_message_whose_session_is_loaded_joins_the_turn_that_runs_by_then() {
+    let app = with_fake(with_lives(Behaviour::correct(), Behaviour::correct())).start();
+    let session = create(&app);
+    let mut stream = app.stream(Some(&session));
+    stream.wait_type("ready", DEADLINE);
+    assert_eq!(run_turn(&app, &mut stream, &session), "completed");
+    let turn = json!({ "id": "by-itself", "status": "inProgress", "items": [] });
+    let record = app.dir().join("gate");
+    let gate = json!({
+        "threadId": session, "callId": "c", "tool": "gate", "arguments": {},
+    });
+    let second = Behaviour::correct()
+        .method("thread/resume", MethodRule::late(3_000))
+        .method("turn/steer", MethodRule::result(json!({ "turnId": "by-itself" })))
+        .after_initialize([
+            // It goes on when the test has seen that the session is being loaded.
+            step::request("item/tool/call", gate, &record),
+            step::notify("turn/started", json!({ "threadId": session, "turn": turn })),
+        ]);
+    app.fake().rewrite(&FakeScript::always(second));
+    app.kill_child();
+    let gate = stream.wait_type("tool_call_requested", DEADLINE)["payload"].clone();
+    let starts = app.fake().calls("turn/start").len();
+    std::thread::scope(|scope| {
+        let sent = scope.spawn(|| send(&app, &session, "go").expect_status(202));
+        wait_until("the session is being loaded", DEADLINE, || resumed(&app).len() == 1);
+        let path = format!("/api/tool-calls/{}/response", text(&gate["requestId"]));
+        app.post(&path, json!({ "text": "go on" })).expect_status(200);
+        stream.wait_type("app_server.turn.started", DEADLINE);
+        let reply = sent.join().expect("a reply");
+        assert_eq!(reply.body["turnId"], "by-itself", "{}", reply.text);
+    });
+    let steered = app.fake().calls("turn/steer");
+    assert_eq!(steered.len(), 1, "{steered:?}");
+    assert_eq!(steered[0]["params"]["expectedTurnId"], "by-itself");
+    assert_eq!(app.fake().calls("turn/start").len(), starts, "no second turn is started");
 }
 
 #[test]
