@@ -11,6 +11,7 @@
 //! - `recovery`: what is done by itself for sessions that were cut; `request_policy`: requests that
 //!   nobody decides; `passivation`, `history`: many sessions, and long ones.
 //! - `concurrency`: several clients of one session at the same moment.
+//! - `crowd`: a hundred subscribers, one of which has stopped.
 //! - `read_model`: lists, whichever worker answers them; `metrics`: what is counted.
 //! - `security`, `bad_input`: who may talk to the server, and what it is told in vain.
 //! - `store_*`: the store when writing fails, when it is damaged, and its maintenance.
@@ -41,6 +42,7 @@ mod flow_turn;
 mod bad_input;
 mod child_failures;
 mod concurrency;
+mod crowd;
 mod decisions;
 mod fake_app;
 mod history;

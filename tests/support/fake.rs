@@ -189,6 +189,13 @@ pub mod step {
         json!({ "deltas": { "count": count, "bytes": bytes, "open": true } })
     }
 
+    /// [`open_deltas`], `pace_us` microseconds apart.
+    pub fn paced_open_deltas(count: u64, bytes: usize, pace_us: u64) -> Value {
+        json!({
+            "deltas": { "count": count, "bytes": bytes, "pace_us": pace_us, "open": true },
+        })
+    }
+
     /// `count` completed agent messages of `bytes` bytes, as fast as possible.
     pub fn items(count: u64, bytes: usize) -> Value {
         json!({ "items": { "count": count, "bytes": bytes } })
