@@ -11,7 +11,8 @@
 //! - `recovery`: what is done by itself for sessions that were cut; `request_policy`: requests that
 //!   nobody decides; `passivation`, `history`: many sessions, and long ones.
 //! - `concurrency`: several clients of one session at the same moment.
-//! - `crowd`: a hundred subscribers, one of which has stopped.
+//! - `crowd`: a hundred subscribers, one of which has stopped; `stream_gaps`: what a worker misses, and
+//!   positions that are given while others are served.
 //! - `read_model`: lists, whichever worker answers them; `metrics`: what is counted.
 //! - `security`, `bad_input`: who may talk to the server, and what it is told in vain.
 //! - `store_*`: the store when writing fails, when it is damaged, and its maintenance.
@@ -59,6 +60,7 @@ mod store_crashes;
 mod store_damage;
 mod store_faults;
 mod store_tool;
+mod stream_gaps;
 mod stream_history;
 mod supervision;
 
