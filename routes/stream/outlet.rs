@@ -278,6 +278,7 @@ impl Outlet {
         };
         self.stats.resets.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.generation += 1;
+        self.wanted = None;
         self.backlog.clear();
         self.drained.notify_waiters();
         self.cursor = head;

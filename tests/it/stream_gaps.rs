@@ -112,3 +112,27 @@ fn a_position_that_is_given_while_another_one_is_served_replaces_it() {
         assert!(served.len() >= had && all.starts_with(served), "{had}: {} frames", served.len());
     }
 }
+
+#[test]
+fn whoever_is_reset_is_told_nothing_more_of_what_was_asked_before() {
+    let (app, session, start) = with_history(1_000);
+    let all = numbered(&mut since(&app, &start), |frame| frame["threadId"] == session.as_str());
+    let other = "0123456789abcdef0123456789abcdef:1";
+    for (round, further) in all.iter().enumerate().take(10) {
+        let mut client = app.stream(None);
+        client.wait_type("ready", DEADLINE);
+        for after in [&start, &position(further), other] {
+            client.send(&json!({ "type": "subscribe", "after": after }));
+        }
+        let reset = client.wait_type("reset", DEADLINE);
+        assert_eq!(reset["reason"], "epoch_changed");
+        // Served later than whatever may still be fetched for the first one.
+        since(&app, &start).wait_type("snapshot", DEADLINE);
+        client.send(&json!({ "type": "ping" }));
+        client.wait_type("pong", DEADLINE);
+        let frames = client.frames();
+        let at = frames.iter().position(|frame| *frame == reset).expect("it came");
+        let behind: Vec<&Frame> = frames[at + 1..].iter().collect();
+        assert!(behind.len() == 1 && behind[0]["type"] == "pong", "round {round}: {behind:#?}");
+    }
+}
