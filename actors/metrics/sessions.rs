@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::watch;
+
 /// Gauges of sessions, shared by the registry and its threads; read and changed with relaxed
 /// ordering.
 #[derive(Debug, Default)]
@@ -33,28 +35,35 @@ impl SessionStats {
 
 /// How many of something there are, counted by what it is: each one holds a [`Counted`].
 #[derive(Debug, Clone, Default)]
-pub struct Gauge(Arc<AtomicU64>);
+pub struct Gauge(Arc<watch::Sender<u64>>);
 
 impl Gauge {
     /// Counts one more, until the answer is dropped.
     pub fn count(&self) -> Counted {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.send_modify(|count| *count += 1);
         Counted(Arc::clone(&self.0))
     }
 
     /// How many there are.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
+    }
+
+    /// Waits until there are so many.
+    #[cfg(test)]
+    pub(crate) async fn reaches(&self, wanted: u64) {
+        // The sender is ours, so that there is always one.
+        self.0.subscribe().wait_for(|count| *count == wanted).await.ok();
     }
 }
 
 /// One of those that a [`Gauge`] counts. It is counted until it is dropped, however it ends.
 #[derive(Debug)]
-pub struct Counted(Arc<AtomicU64>);
+pub struct Counted(Arc<watch::Sender<u64>>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use tokio::sync::Notify;
+
 use super::engine::{Changes, Engine, EngineError, RawEntry};
 use super::layered::Layered;
 use super::scan::Scan;
@@ -30,6 +32,8 @@ pub(crate) struct Faults {
     plan: Arc<Mutex<Plan>>,
     /// What is there after the next opening.
     durable: Arc<RwLock<Entries>>,
+    /// Told of every sync.
+    synced: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +86,17 @@ impl Faults {
     /// Whether a key would be there after a crash.
     pub(crate) fn is_durable(&self, key: &[u8]) -> bool {
         self.durable.read().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
+    /// Waits until a key would be there after a crash.
+    pub(crate) async fn durable_key(&self, key: &[u8]) {
+        loop {
+            let synced = self.synced.notified();
+            if self.is_durable(key) {
+                return;
+            }
+            synced.await;
+        }
     }
 
     /// Says whether there is room.
@@ -194,6 +209,7 @@ impl Engine for MemoryEngine {
         if happens {
             let visible = self.visible();
             *self.faults.durable.write().unwrap_or_else(PoisonError::into_inner) = visible;
+            self.faults.synced.notify_waiters();
         }
         said
     }

@@ -15,6 +15,7 @@ use cm_core::restart::Policy;
 use cm_core::rpc::{RawJson, RpcId};
 use cm_core::wire::SessionDetail;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
 
@@ -63,6 +64,8 @@ pub(super) struct Disk {
     /// Groups with a request's record that were refused.
     pub(super) requests_refused: Arc<AtomicUsize>,
     pub(super) read: Arc<AtomicUsize>,
+    /// Told of every group that was committed.
+    pub(super) committed: Arc<Notify>,
     /// Where it is set, batches after which a request was unfinished and its thread not marked: a
     /// crash there would have left it to nobody.
     unmarked: Option<Arc<AtomicUsize>>,
@@ -98,14 +101,17 @@ impl Store for Disk {
             }
             return Err(StoreError::Write("no space left on device".to_owned()));
         }
-        let Some(unmarked) = &self.unmarked else {
-            return self.store.commit(batches);
-        };
-        // One by one: a crash may keep the first of a group only.
-        for batch in batches {
-            self.store.commit(std::slice::from_ref(batch))?;
-            unmarked.fetch_add(usize::from(!self.is_marked()), Ordering::Relaxed);
+        match &self.unmarked {
+            None => self.store.commit(batches)?,
+            // One by one: a crash may keep the first of a group only.
+            Some(unmarked) => {
+                for batch in batches {
+                    self.store.commit(std::slice::from_ref(batch))?;
+                    unmarked.fetch_add(usize::from(!self.is_marked()), Ordering::Relaxed);
+                }
+            }
         }
+        self.committed.notify_waiters();
         Ok(())
     }
 
@@ -339,14 +345,10 @@ pub(super) fn on_system(test: impl Future<Output = ()>) {
     actix::System::new().block_on(test);
 }
 
-/// Waits until something holds that nobody announces.
-pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(DEADLINE, wait).await.expect(what);
+/// Waits until so many threads are alive.
+pub(super) async fn alive(stats: &SessionStats, threads: u64) {
+    let reached = timeout(DEADLINE, stats.threads_alive.reaches(threads)).await;
+    reached.unwrap_or_else(|_| panic!("{} threads are alive", stats.threads_alive.get()));
 }
 
 pub(super) fn item(method: &str, turn: &str, item: &Value) -> Inbound {

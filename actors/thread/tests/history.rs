@@ -60,11 +60,11 @@ fn how_long_a_history_is_makes_no_difference_to_a_thread_that_starts() {
         let read = Arc::clone(&disk.read);
         let options = Options { idle: Duration::from_millis(20), ..Options::default() };
         let stats = Arc::clone(&options.stats);
-        let bench = Bench::with(disk, options).await;
+        let mut bench = Bench::with(disk, options).await;
         for number in 0..400 {
             bench.says(turn(number, 5)).await;
         }
-        until("the thread is let go", || stats.threads_alive.get() == 0).await;
+        alive(&stats, 0).await;
         read.store(0, Ordering::Relaxed);
         bench.threads.requests(&thread(), RequestFamily::Approval, false).await.unwrap();
         let reads = read.load(Ordering::Relaxed);
@@ -73,7 +73,8 @@ fn how_long_a_history_is_makes_no_difference_to_a_thread_that_starts() {
         bench
             .says(vec![began("last"), notification("test/panic", &json!({ "threadId": "t" }))])
             .await;
-        until("it panicked", || count(&stats.panics) == 1).await;
+        bench.frame("session_problem").await;
+        assert_eq!(count(&stats.panics), 1);
         read.store(0, Ordering::Relaxed);
         let message = json!({ "id": "m", "type": "agentMessage", "text": "after" });
         bench.says(vec![item("item/completed", "last", &message)]).await;

@@ -22,7 +22,7 @@ fn a_thread_in_which_nothing_happens_is_let_go_and_comes_back_as_it_was() {
         let stats = Arc::clone(&options.stats);
         let bench = Bench::with(MemoryStore::default(), options).await;
         bench.says(vec![turn_started(), turn_ended()]).await;
-        until("the thread is let go", || stats.threads_alive.get() == 0).await;
+        alive(&stats, 0).await;
         assert_eq!(count(&stats.passivated), 1);
         assert_eq!(bench.observed().await["alive"], 0);
         let detail = bench.detail().await;
@@ -43,7 +43,7 @@ fn what_is_loaded_is_forgotten_with_the_child() {
         let stats = Arc::clone(&options.stats);
         let mut bench = Bench::with(MemoryStore::default(), options).await;
         bench.says(vec![turn_started(), turn_ended()]).await;
-        until("the thread is let go", || stats.threads_alive.get() == 0).await;
+        alive(&stats, 0).await;
         bench.goes_down().await;
         bench.up_as(cm_core::ids::Incarnation(2)).await;
         bench.threads.requests(&thread(), RequestFamily::Approval, false).await.unwrap();
@@ -61,11 +61,12 @@ fn a_thread_with_something_unfinished_is_kept() {
         bench.frame("approval").await;
         let other = json!({ "threadId": "t2", "turn": { "id": "u", "status": "completed" } });
         bench.says(vec![notification("turn/completed", &other)]).await;
-        until("the other thread is let go", || count(&stats.passivated) == 1).await;
+        alive(&stats, 1).await;
+        assert_eq!(count(&stats.passivated), 1);
         assert_eq!((stats.threads_alive.get(), stats.requests_pending.get()), (1, 1));
         bench.says(vec![turn_ended()]).await;
         bench.frame("approval_resolved").await;
-        until("its time has come", || stats.threads_alive.get() == 0).await;
+        alive(&stats, 0).await;
         assert_eq!(stats.requests_pending.get(), 0);
     });
 }
@@ -88,7 +89,7 @@ fn a_thread_to_which_something_was_sent_since_it_was_asked_is_kept() {
             assert_eq!(count(&stats.passivated), 0);
         }
         bench.registry.tell(LookForIdle).unwrap();
-        until("the thread is let go", || stats.threads_alive.get() == 0).await;
+        alive(&stats, 0).await;
     });
 }
 
@@ -140,7 +141,7 @@ fn no_message_is_lost_between_letting_go_and_use() {
         for _ in 0..ROUNDS {
             bench.frame("app_server.item.completed").await;
         }
-        until("all threads are let go", || stats.threads_alive.get() == 0).await;
+        alive(&stats, 0).await;
         assert_eq!(bench.observed().await["panics"], 0);
     });
 }
