@@ -14,8 +14,8 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
 use crate::common::{
-    DEADLINE, FAMILIES, builder, choices, create, decision, detail, fake, only_child_is_left,
-    question, request_id, requests, rounds, send, text, tool_call, turns,
+    DEADLINE, FAMILIES, builder, choices, decision, fake, only_child_is_left, question, request_id,
+    requests, rounds, text, tool_call, turns,
 };
 
 /// Turns that run at once.
@@ -47,7 +47,7 @@ fn a_child_that_is_killed_under_twenty_turns_leaves_nothing_open() {
     let dir = TestDir::new("child-kills");
     let script = FakeScript::always(behaviour(dir.path()));
     let app = builder().runtime(fake(script)).start();
-    let sessions: Vec<String> = (0..TURNS).map(|_| create(&app)).collect();
+    let sessions: Vec<String> = (0..TURNS).map(|_| app.create_session()).collect();
     for round in 0..rounds(10, 50) {
         println!("round {round}");
         let started = start_turns(&app, &sessions);
@@ -70,8 +70,7 @@ fn start_turns(app: &TestApp, sessions: &[String]) -> Vec<(String, String)> {
         let senders: Vec<_> = sessions
             .iter()
             .map(|session| {
-                let turn =
-                    move || text(&send(app, session, "go").expect_status(202).body["turnId"]);
+                let turn = move || text(&app.send(session, "go").expect_status(202).body["turnId"]);
                 (session.clone(), scope.spawn(turn))
             })
             .collect();
@@ -148,7 +147,7 @@ pub(crate) fn check_ended(app: &TestApp, started: &[(String, String)]) {
     for (session, turn) in started {
         let mut seen = Vec::new();
         wait_until(&format!("turn {turn} of {session} has ended"), DEADLINE, || {
-            seen = turns(&detail(app, session));
+            seen = turns(&app.detail(session));
             let status = seen.iter().find(|(id, _)| id == turn).map(|(_, status)| status.as_str());
             assert!(status.is_some(), "an accepted turn is gone: {seen:?}");
             matches!(status, Some("interrupted" | "completed" | "failed"))
@@ -160,7 +159,7 @@ pub(crate) fn check_ended(app: &TestApp, started: &[(String, String)]) {
 fn settle(app: &TestApp, sessions: &[String]) {
     for session in sessions {
         wait_until(&format!("{session} is idle"), DEADLINE, || {
-            let summary = detail(app, session)["session"].clone();
+            let summary = app.detail(session)["session"].clone();
             if summary["archived"] == true {
                 app.post(&format!("/api/sessions/{session}/unarchive"), json!({}));
             }

@@ -8,9 +8,7 @@ use rand::Rng;
 use serde_json::{Value, json};
 
 use crate::child_kills::{TURNS, check_ended};
-use crate::common::{
-    DEADLINE, builder, choices, detail, only_child_is_left, requests, rounds, send, text,
-};
+use crate::common::{DEADLINE, builder, choices, only_child_is_left, requests, rounds, text};
 
 /// The gate that no test opens.
 const GATE: &str = "never";
@@ -31,7 +29,7 @@ fn the_real_child_that_is_killed_under_twenty_turns_leaves_nothing_open() {
             .iter()
             .zip(acts.iter().cycle())
             .map(|(session, acts)| {
-                let reply = send(&app, session, &prompt("go", acts.iter().cloned()));
+                let reply = app.send(session, &prompt("go", acts.iter().cloned()));
                 (session.clone(), text(&reply.expect_status(202).body["turnId"]))
             })
             .collect();
@@ -44,15 +42,15 @@ fn the_real_child_that_is_killed_under_twenty_turns_leaves_nothing_open() {
         check_ended(&app, &started);
         wait_until("no request is pending", DEADLINE, || pending(&app, &sessions) == 0);
         for session in &sessions {
-            assert_eq!(detail(&app, session)["session"]["activity"], "idle");
+            assert_eq!(app.detail(session)["session"]["activity"], "idle");
         }
         only_child_is_left(&app);
     }
     // The sessions are of use again.
-    let reply = send(&app, &sessions[0], &prompt("go", [say("after all that")]));
+    let reply = app.send(&sessions[0], &prompt("go", [say("after all that")]));
     reply.expect_status(202);
     wait_until("the next turn has completed", DEADLINE, || {
-        has_said(&detail(&app, &sessions[0]), "after all that")
+        has_said(&app.detail(&sessions[0]), "after all that")
     });
     assert!(!app.workspace().join("never").exists(), "nothing ran that nobody allowed");
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use cm_testkit::app::{AppBuilder, Runtime, TestApp};
 use cm_testkit::fake::FakeScript;
-use cm_testkit::http::Reply;
 use cm_testkit::process::{command_line, pid_alive, wait_until};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -77,25 +76,6 @@ pub(crate) fn text(value: &Value) -> String {
         Some(text) => text.to_owned(),
         None => panic!("expected text, got {value}"),
     }
-}
-
-/// Makes a session and answers its id.
-#[track_caller]
-pub(crate) fn create(app: &TestApp) -> String {
-    let reply = app.post("/api/sessions", json!({ "cwd": app.workspace() }));
-    text(&reply.expect_status(200).body["session"]["sessionId"])
-}
-
-/// Sends a message.
-#[track_caller]
-pub(crate) fn send(app: &TestApp, session: &str, message: &str) -> Reply {
-    app.post(&format!("/api/sessions/{session}/messages"), json!({ "text": message }))
-}
-
-/// A session as it is read.
-#[track_caller]
-pub(crate) fn detail(app: &TestApp, session: &str) -> Value {
-    app.get(&format!("/api/sessions/{session}")).expect_status(200).body
 }
 
 /// Ids and states of a session's turns.

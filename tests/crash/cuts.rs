@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::comeback::{Comeback, Way};
 use crate::common::{
-    DEADLINE, FAMILIES, builder, choices, create, decision, fake, question, request_id, requests,
-    rounds, send, text, tool_call,
+    DEADLINE, FAMILIES, builder, choices, decision, fake, question, request_id, requests, rounds,
+    text, tool_call,
 };
 use crate::told::{Told, durable};
 
@@ -79,7 +79,7 @@ impl Stage {
             witnesses: Vec::new(),
         };
         stage.watch();
-        stage.sessions = (0..SESSIONS).map(|_| create(&stage.app)).collect();
+        stage.sessions = (0..SESSIONS).map(|_| stage.app.create_session()).collect();
         stage
     }
 
@@ -106,7 +106,7 @@ impl Stage {
             let path = format!("/api/sessions/{session}/rename");
             self.app.post(&path, json!({ "title": title })).expect_status(200);
         } else {
-            send(&self.app, &session, "go").expect_status(202);
+            self.app.send(&session, "go").expect_status(202);
         }
         let family = FAMILIES[self.choices.random_range(0..FAMILIES.len())];
         for request in requests(&self.app, &session, family, "") {

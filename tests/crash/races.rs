@@ -11,8 +11,7 @@ use cm_testkit::http::Reply;
 use serde_json::Value;
 
 use crate::common::{
-    DEADLINE, builder, create, decision, fake, question, request_id, requests, rounds, send, text,
-    tool_call,
+    DEADLINE, builder, decision, fake, question, request_id, requests, rounds, text, tool_call,
 };
 
 /// How many decide at once.
@@ -35,11 +34,11 @@ fn race(family: &str, event: &str, ask: impl Fn(&Path) -> Value, check: impl Fn(
     let turns = rounds(100, 1_000).div_ceil(PER_TURN);
     let behaviour = (0..turns).fold(Behaviour::correct(), |so_far, _| so_far.turn(asks()));
     let app = builder().runtime(fake(FakeScript::always(behaviour))).start();
-    let session = create(&app);
+    let session = app.create_session();
     let mut stream = app.stream(Some(&session));
     let mut decided: Vec<Decided> = Vec::new();
     for _ in 0..turns {
-        send(&app, &session, "go").expect_status(202);
+        app.send(&session, "go").expect_status(202);
         for _ in 0..PER_TURN {
             let request = request_id(&stream.wait_type(event, DEADLINE)["payload"]);
             // The child notes an answer before it asks again.

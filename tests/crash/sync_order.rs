@@ -8,8 +8,7 @@ use cm_testkit::process::wait_until;
 use serde_json::{Value, json};
 
 use crate::common::{
-    DEADLINE, FAMILIES, builder_of, create, decision, fake, question, request_id, requests, send,
-    tool_call,
+    DEADLINE, FAMILIES, builder_of, decision, fake, question, request_id, requests, tool_call,
 };
 use crate::strace::{Call, calls, traced};
 
@@ -52,13 +51,13 @@ fn a_write_behind_a_large_item_is_answered_when_the_item_is_synced() {
     let big = || vec![step::big_line(usize::try_from(LARGE).expect("it fits"))];
     let traced = Traced::start([big(), big()]);
     let app = &traced.app;
-    let sessions: Vec<String> = (0..3).map(|_| create(app)).collect();
+    let sessions: Vec<String> = (0..3).map(|_| app.create_session()).collect();
     // A write of the same session, and one of another, which has a queue of its own before the
     // store's.
     let cases = [(&sessions[0], &sessions[0]), (&sessions[1], &sessions[2])];
     for (large, renamed) in cases {
         let mut stream = app.stream(Some(large));
-        send(app, large, "a large one").expect_status(202);
+        app.send(large, "a large one").expect_status(202);
         // The item is shown when it is on its way to the store; the rename comes behind it.
         let is_large = |frame: &Value| {
             let params = &frame["payload"]["params"];
@@ -130,12 +129,12 @@ fn the_disk_was_told_before_an_acknowledged_write_is_answered() {
     let traced = Traced::start([asks]);
     let app = &traced.app;
     let mut stream = app.stream(None);
-    let session = create(app);
+    let session = app.create_session();
     // What was asked for, and what is written for it and for nothing else: strace shows quotes
     // escaped.
     let mut promised = vec![("POST /api/sessions".to_owned(), r#"reason\":\"created"#.to_owned())];
     let words = "words to be kept";
-    send(app, &session, words).expect_status(202);
+    app.send(&session, words).expect_status(202);
     promised.push((format!("POST /api/sessions/{session}/messages"), words.to_owned()));
     for family in FAMILIES {
         let mut pending = Vec::new();

@@ -9,7 +9,7 @@ use cm_testkit::fake::{Behaviour, FakeScript, MethodRule};
 use cm_testkit::process::wait_pid_gone;
 use serde_json::{Value, json};
 
-use crate::common::{DEADLINE, builder, create, fake, is_long, text};
+use crate::common::{DEADLINE, builder, fake, is_long, text};
 use crate::told::{Told, durable};
 
 /// Sessions with what lists show of them: the title, and whether it is archived.
@@ -117,7 +117,7 @@ fn what_a_crash_kept_is_told_to_who_comes_back_or_a_reset_is() {
         let since = StreamOptions::default().query("since", &position);
         let mut stream = app.try_stream(since).expect("a stream");
         // Something new is the end of what was missed.
-        let made = create(&app);
+        let made = app.create_session();
         stream.wait_for(|frame| is_about(frame, &made), DEADLINE);
         let frames = stream.frames();
         frames.iter().for_each(|frame| apply(&mut view, frame));
@@ -164,11 +164,11 @@ fn a_position_of_two_lives_ago_is_still_known_to_be_uncertain() {
         let position = told.position().expect("it was connected");
         // Another life, which ends well, and in which the subscriber is away.
         let app = start(None);
-        create(&app);
+        app.create_session();
         app.terminate();
 
         let app = start(None);
-        let end = create(&app);
+        let end = app.create_session();
         let read = |position: &str| {
             let since = StreamOptions::default().query("since", position);
             let mut stream = app.try_stream(since).expect("a stream");

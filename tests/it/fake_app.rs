@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cm_testkit::app::{AppBuilder, Runtime, StreamClient, TestApp};
 use cm_testkit::fake::{Behaviour, FakeScript};
 use cm_testkit::http::Reply;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::common::{MANAGER, builder, text, turn_end};
 
@@ -45,14 +45,13 @@ pub(crate) fn start(behaviour: Behaviour) -> TestApp {
 /// Makes a session in the workspace of the test and answers its id.
 #[track_caller]
 pub(crate) fn create(app: &TestApp) -> String {
-    let reply = app.post("/api/sessions", json!({ "cwd": app.workspace() }));
-    text(&reply.expect_status(200).body["session"]["sessionId"])
+    app.create_session()
 }
 
 /// Sends a message.
 #[track_caller]
 pub(crate) fn send(app: &TestApp, session: &str, message: &str) -> Reply {
-    app.post(&format!("/api/sessions/{session}/messages"), json!({ "text": message }))
+    app.send(session, message)
 }
 
 /// Sends a message that is taken, and answers its turn's id.
@@ -71,8 +70,7 @@ pub(crate) fn run_turn(app: &TestApp, stream: &mut StreamClient, session: &str) 
 /// The rows of a session's transcript that the agent said.
 #[track_caller]
 pub(crate) fn said(app: &TestApp, session: &str) -> Vec<String> {
-    let detail = app.get(&format!("/api/sessions/{session}")).expect_status(200);
-    let rows = detail.body["transcript"].as_array().cloned().unwrap_or_default();
+    let rows = app.detail(session)["transcript"].as_array().cloned().unwrap_or_default();
     rows.iter().filter(|row| row["role"] == "assistant").map(|row| text(&row["content"])).collect()
 }
 

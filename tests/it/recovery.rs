@@ -27,11 +27,6 @@ fn hangs() -> Behaviour {
 }
 
 #[track_caller]
-fn detail(app: &TestApp, session: &str) -> Value {
-    app.get(&format!("/api/sessions/{session}")).expect_status(200).body
-}
-
-#[track_caller]
 fn reconciled(stream: &mut StreamClient) -> Value {
     stream.wait_type("session_reconciled", DEADLINE)["payload"].clone()
 }
@@ -82,7 +77,7 @@ fn a_session_that_was_cut_with_the_manager_is_loaded_again_too() {
     app.restart();
     wait_until("the session is loaded again", DEADLINE, || resumed(&app).len() == 1);
     assert_eq!(resumed(&app)[0].0, cut);
-    let turns = detail(&app, &cut)["thread"]["turns"].clone();
+    let turns = app.detail(&cut)["thread"]["turns"].clone();
     assert_eq!((&turns[0]["id"], &turns[0]["status"]), (&json!(turn), &json!("interrupted")));
     let mut stream = app.stream(Some(&cut));
     stream.wait_type("ready", DEADLINE);
@@ -90,7 +85,7 @@ fn a_session_that_was_cut_with_the_manager_is_loaded_again_too() {
     assert_eq!(app.fake().calls("turn/start").len(), 2);
     // What is settled stays settled.
     app.restart();
-    assert_eq!(detail(&app, &cut)["session"]["activity"], "idle");
+    assert_eq!(app.detail(&cut)["session"]["activity"], "idle");
     assert_eq!(resumed(&app).len(), 1);
 }
 
@@ -157,7 +152,7 @@ fn a_turn_that_ended_unseen_is_corrected_and_its_items_are_there() {
     let payload = reconciled(&mut stream);
     assert_eq!(payload["turnsCorrected"], json!([turn]), "{payload}");
     assert_eq!(payload["itemsAdopted"], 1, "the message was known: {payload}");
-    let detail = detail(&app, &cut);
+    let detail = app.detail(&cut);
     let turns = &detail["thread"]["turns"];
     assert_eq!(turns.as_array().map(Vec::len), Some(1), "{turns}");
     assert_eq!(turns[0]["status"], "completed");
@@ -190,7 +185,7 @@ fn a_turn_that_the_runtime_says_was_cut_stays_interrupted() {
         app.kill_child();
         let payload = reconciled(&mut stream);
         assert_eq!(payload["turnsCorrected"], json!([]), "{payload} {ready}");
-        let detail = detail(&app, &cut);
+        let detail = app.detail(&cut);
         assert_eq!(detail["thread"]["turns"][0]["status"], "interrupted");
         assert_eq!(rows(&detail, "turn.interrupted").len(), index + 1);
     }
@@ -213,7 +208,7 @@ fn a_session_that_was_loaded_with_other_controls_says_so_and_runs_nothing() {
     app.kill_child();
     let problem = stream.wait_type("session_problem", DEADLINE)["payload"]["problem"].clone();
     assert_eq!(problem["code"], "controls_not_taken", "{problem}");
-    let session = detail(&app, &cut)["session"].clone();
+    let session = app.detail(&cut)["session"].clone();
     assert_eq!(session["problem"], problem);
     stream.wait_type("turn_adopted", DEADLINE);
     wait_until("the turn is interrupted", DEADLINE, || {
@@ -317,7 +312,7 @@ fn a_session_that_another_process_holds_says_which_one() {
     let old = app.kill_child();
     app.wait_new_child(old, DEADLINE);
     assert_eq!(run_turn(&app, &mut stream, &cut), "completed");
-    assert_eq!(detail(&app, &cut)["session"]["problem"], Value::Null);
+    assert_eq!(app.detail(&cut)["session"]["problem"], Value::Null);
 }
 
 #[test]
@@ -345,7 +340,7 @@ fn a_turn_that_the_runtime_starts_by_itself_is_adopted() {
     let adopted = stream.wait_type("turn_adopted", DEADLINE)["payload"].clone();
     assert_eq!(adopted, json!({ "threadId": cut, "turnId": "queued", "why": "runtime" }));
     assert_eq!(turn_end(&mut stream, "queued")["status"], "completed");
-    let detail = detail(&app, &cut);
+    let detail = app.detail(&cut);
     let turns = detail["thread"]["turns"].as_array().cloned().unwrap_or_default();
     assert_eq!(turns.len(), 2, "{turns:?}");
     assert_eq!((&turns[1]["id"], &turns[1]["status"]), (&json!("queued"), &json!("completed")));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::builder::AppBuilder;
 use super::events::EventClient;
@@ -165,6 +165,36 @@ impl TestApp {
     #[track_caller]
     pub fn delete(&self, path: &str) -> Reply {
         self.request("DELETE", path, &[], None)
+    }
+
+    /// Makes a session in the workspace of the test and answers its id.
+    ///
+    /// # Panics
+    ///
+    /// When it is not made.
+    #[track_caller]
+    pub fn create_session(&self) -> String {
+        let created = self.post("/api/sessions", json!({ "cwd": self.workspace() }));
+        match created.expect_status(200).body["session"]["sessionId"].as_str() {
+            Some(id) => id.to_owned(),
+            None => panic!("a session without an id"),
+        }
+    }
+
+    /// Sends a message to a session.
+    #[track_caller]
+    pub fn send(&self, session: &str, message: &str) -> Reply {
+        self.post(&format!("/api/sessions/{session}/messages"), json!({ "text": message }))
+    }
+
+    /// A session as it is read.
+    ///
+    /// # Panics
+    ///
+    /// When it is not there.
+    #[track_caller]
+    pub fn detail(&self, session: &str) -> Value {
+        self.get(&format!("/api/sessions/{session}")).expect_status(200).body
     }
 
     /// Any request; headers and target are sent as they are.
