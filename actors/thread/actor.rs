@@ -208,6 +208,9 @@ impl Thread {
         let stored = StoredThread::of(record);
         let mut thread = Self::rebuild(shared, stored, runtime, StoredChild::Alive, loaded);
         thread.note(Writes { thread: true, ..Writes::default() });
+        // From now on lists show it: the word of it is stored with the record that they are read
+        // from.
+        thread.session_updated("appeared");
         thread
     }
 
