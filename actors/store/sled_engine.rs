@@ -105,7 +105,25 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, EngineError>) -> Result<T, Engine
     })
 }
 
+/// Removes snapshots that sled began and did not finish, because the disk was full or the process was
+/// killed.
+///
+/// sled 0.34.7 takes such a file for its newest snapshot and the database for damaged (it passes over
+/// another ending than the one that it writes). What a snapshot says is in the log, too.
+fn remove_unfinished_snapshots(path: &Path) -> Result<(), EngineError> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn open_database(path: &Path) -> Result<Open, EngineError> {
+    remove_unfinished_snapshots(path)?;
     let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     let database = guarded(|| Ok(config.open()?))?;
     let file_path = path.join("db");

@@ -208,6 +208,18 @@ fn an_empty_directory_in_the_place_of_a_store_is_no_first_start() {
 }
 
 #[test]
+fn a_snapshot_that_was_not_finished_is_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let (full, exported) = sample(folder.path());
+    let store = folder.path().join("store");
+    // As a full disk leaves it, and as a kill does.
+    for (name, content) in [("0000000000000001", &b""[..]), ("ffffffffffffffff", &[7; 100])] {
+        std::fs::write(store.join(format!("snap.{name}.generating")), content).unwrap();
+    }
+    assert_eq!(judge(folder.path(), &full, Some(&exported)), Outcome::Whole);
+}
+
+#[test]
 fn compaction_keeps_what_is_alive_and_gives_space_back() {
     let folder = tempfile::tempdir().unwrap();
     let (lock, store) = opened(folder.path());
