@@ -15,7 +15,8 @@
 //!   positions that are given while others are served.
 //! - `read_model`: lists, whichever worker answers them; `metrics`: what is counted.
 //! - `security`, `bad_input`: who may talk to the server, and what it is told in vain.
-//! - `store_*`: the store when writing fails, when it is damaged, and its maintenance.
+//! - `store_*`: the store when writing fails, on disks that are full or read-only, when it is
+//!   damaged, and its maintenance.
 //! - `startup`, `shutdown`: what keeps the program from starting, and how it ends.
 //! - `layering`: the direction of knowledge, and rules over the sources.
 #![allow(
@@ -58,6 +59,7 @@ mod shutdown;
 mod startup;
 mod store_crashes;
 mod store_damage;
+mod store_disks;
 mod store_faults;
 mod store_tool;
 mod stream_gaps;

@@ -23,20 +23,20 @@ fn with_faults(script: FakeScript) -> (TestApp, PathBuf) {
     (builder.env("CM_FAULT_FILE", &faults).start(), faults)
 }
 
-fn rename(app: &TestApp, session: &str, title: &str) -> cm_testkit::http::Reply {
+pub(crate) fn rename(app: &TestApp, session: &str, title: &str) -> cm_testkit::http::Reply {
     app.post(&format!("/api/sessions/{session}/rename"), json!({ "title": title }))
 }
 
-fn title(app: &TestApp, session: &str) -> String {
+pub(crate) fn title(app: &TestApp, session: &str) -> String {
     let detail = app.get(&format!("/api/sessions/{session}")).expect_status(200);
     text(&detail.body["session"]["title"])
 }
 
-fn store_state(app: &TestApp) -> Value {
+pub(crate) fn store_state(app: &TestApp) -> Value {
     app.get("/api/health").expect_status(200).body["store"]["state"].clone()
 }
 
-fn not_ready(app: &TestApp) -> bool {
+pub(crate) fn not_ready(app: &TestApp) -> bool {
     let reply = app.get("/readyz");
     reply.status == 503 && reply.text.contains("store_unavailable")
 }

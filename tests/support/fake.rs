@@ -9,6 +9,14 @@ use serde_json::{Map, Value, json};
 
 use crate::dirs::TestDir;
 
+#[path = "bin/fake/text.rs"]
+mod text;
+
+/// The text of [`step::big_line`], of exactly so many bytes: no two of its pieces are the same.
+pub fn long_text(bytes: usize) -> String {
+    text::long_text(bytes)
+}
+
 /// What each start of the fake does.
 #[derive(Debug, Clone, Default)]
 pub struct FakeScript {
@@ -231,7 +239,8 @@ pub mod step {
         json!({ "byte_line": { "bytes": bytes } })
     }
 
-    /// A completed agent message in a line of about this many bytes.
+    /// A completed agent message with [`long_text`](super::long_text) in a line of about as many
+    /// bytes as the text has.
     pub fn big_line(bytes: usize) -> Value {
         json!({ "big_line": { "bytes": bytes } })
     }

@@ -13,6 +13,7 @@
 //! - [`app_server`]: a bare client of `codex app-server` over stdin and stdout.
 //! - [`fake`]: the script language of the fake child, as builders.
 //! - [`dirs`]: folders of one test under `target/`.
+//! - [`disk`]: small file systems that can be filled and made read-only.
 //! - [`process`]: questions about processes, and the one polling loop.
 //! - [`mailbox`]: what arrived, with event-style waits.
 //! - [`http`]: the small HTTP/1.1 reader and client underneath.
@@ -28,6 +29,7 @@ pub mod app;
 pub mod app_server;
 pub mod codex;
 pub mod dirs;
+pub mod disk;
 pub mod fake;
 pub mod http;
 pub mod mailbox;

@@ -38,6 +38,7 @@ impl Runtime {
 #[derive(Debug)]
 pub struct AppBuilder {
     pub(super) program: PathBuf,
+    pub(super) launcher: Vec<OsString>,
     pub(super) runtime: Runtime,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) arguments: Vec<OsString>,
@@ -52,6 +53,7 @@ impl AppBuilder {
     pub(super) fn new(program: &Path) -> Self {
         Self {
             program: program.to_owned(),
+            launcher: Vec::new(),
             runtime: Runtime::Unset,
             environment: Vec::new(),
             arguments: Vec::new(),
@@ -66,6 +68,12 @@ impl AppBuilder {
     /// The app-server to run.
     pub fn runtime(mut self, runtime: Runtime) -> Self {
         self.runtime = runtime;
+        self
+    }
+
+    /// Words before the program's path: another program that becomes it.
+    pub fn launcher(mut self, words: Vec<OsString>) -> Self {
+        self.launcher = words;
         self
     }
 
@@ -167,8 +175,10 @@ impl AppBuilder {
 
     /// The command, and the files of the fake child.
     pub(super) fn command(&self, mark: (&str, &str)) -> (Command, Option<FakeFiles>) {
-        let mut command = Command::new(&self.program);
-        command.arg("serve").arg("--port").arg(self.port.to_string());
+        let mut words =
+            self.launcher.iter().map(OsString::as_os_str).chain([self.program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).arg("serve").arg("--port").arg(self.port.to_string());
         command.arg("--data-dir").arg(self.data_dir_path());
         command.env_clear().current_dir(self.dir.path());
         // Without the folders of the user, in which a `codex` may be.

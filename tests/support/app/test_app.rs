@@ -342,6 +342,22 @@ impl TestApp {
     /// When it does not get ready.
     #[track_caller]
     pub fn restart(&mut self) {
+        if let Err(exited) = self.try_restart() {
+            panic!("the program did not start again: it {exited}");
+        }
+    }
+
+    /// [`TestApp::restart`], where the start may be refused.
+    ///
+    /// # Errors
+    ///
+    /// How it ended, where it did before it listened.
+    ///
+    /// # Panics
+    ///
+    /// When it neither gets ready nor ends in time.
+    #[track_caller]
+    pub fn try_restart(&mut self) -> Result<(), Exited> {
         if !self.manager.has_ended() {
             self.terminate();
         }
@@ -351,9 +367,7 @@ impl TestApp {
         let (mut command, fake) = self.builder.command((MARK, &self.mark));
         self.fake = fake;
         self.manager = Manager::spawn(&mut command);
-        if let Err(exited) = self.await_start() {
-            panic!("the program did not start again: it {exited}");
-        }
+        self.await_start()
     }
 
     /// Everything that the program wrote, over all restarts.

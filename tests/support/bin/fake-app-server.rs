@@ -10,6 +10,7 @@
 //! - `server`: reads stdin, answers calls.
 //! - `turn`: plays the steps of a turn.
 //! - `threads`: threads, and what calls about them answer.
+//! - `text`: the text of long items.
 //! - `output`: stdout, ids, the log of what was received.
 
 mod fake;

@@ -3,6 +3,7 @@
 mod output;
 mod script;
 mod server;
+mod text;
 mod threads;
 mod turn;
 

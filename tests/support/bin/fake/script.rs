@@ -147,7 +147,7 @@ pub(super) enum Step {
         /// Its bytes, without the line break.
         bytes: Vec<u8>,
     },
-    /// A completed agent message whose line has about this many bytes.
+    /// A completed agent message with a long text (`text`), whose line has about this many bytes.
     BigLine {
         /// Its length.
         bytes: usize,

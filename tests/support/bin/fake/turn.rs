@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::output::{append_line, new_id, notification, now_ms};
 use super::script::Step;
 use super::server::Shared;
+use super::text::long_text;
 
 /// The running turn of a thread.
 #[derive(Debug)]
@@ -190,8 +191,14 @@ fn play(shared: &Shared, context: &Context, step: &Step) -> Option<Ending> {
         Step::Line { text } => output.bytes(format!("{text}\n").as_bytes()),
         Step::ByteLine { bytes } => output.bytes(&[bytes.as_slice(), b"\n"].concat()),
         Step::BigLine { bytes } => {
-            let message = begin_message(shared, context);
-            complete_message(shared, context, &message, &"x".repeat(*bytes));
+            // The line is made before the message begins, so that between the two events it is only
+            // on its way.
+            let id = new_id();
+            let params =
+                json!({ "item": message(&id, &long_text(*bytes)), "completedAtMs": now_ms() });
+            let line = notification("item/completed", &with_ids(&params, context));
+            item(shared, context, "item/started", &message(&id, ""));
+            output.bytes(&line);
         }
         Step::HalfLine {} => output.bytes(br#"{"method":"item/agentMessage/delta","params":{"th"#),
         Step::Stderr { lines, bytes } => {
