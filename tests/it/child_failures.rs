@@ -14,8 +14,6 @@ use crate::fake_app::{
     begin, codex, create, fake_app_server, refused, run_turn, said, send, start, with_fake,
 };
 
-const MIB: usize = 1024 * 1024;
-
 /// One turn of the fake, and the correct behaviour for the rest.
 fn with_turn(steps: impl IntoIterator<Item = Value>) -> AppBuilder {
     with_fake(FakeScript::starts([Behaviour::correct().turn(steps)]))
@@ -61,35 +59,6 @@ fn garbage_between_frames_is_told_and_skipped() {
     assert!(told.iter().any(|what| what.contains("UTF-8")), "{told:#?}");
     assert_first_life(&app);
     assert_eq!(run_turn(&app, &mut stream, &session), "completed");
-}
-
-#[test]
-fn a_line_of_50_megabytes_passes_under_the_cap() {
-    // The stream shows each item in two frames; the ring has to hold both.
-    let app = with_turn([step::big_line(50 * MIB), step::message("after it")])
-        .env("CODEX_MANAGER_RING_BYTES", "256MiB")
-        .start();
-    let session = create(&app);
-    let mut stream = app.stream(Some(&session));
-    assert_eq!(run_turn(&app, &mut stream, &session), "completed");
-    let said = said(&app, &session);
-    assert_eq!(said.iter().map(String::len).collect::<Vec<_>>(), [50 * MIB, "after it".len()]);
-    assert_first_life(&app);
-}
-
-#[test]
-fn a_line_over_the_cap_is_told_and_skipped() {
-    let app = with_turn([step::big_line(50 * MIB), step::message("after it")])
-        .env("CODEX_MANAGER_LINE_CAP_BYTES", "1MiB")
-        .start();
-    let session = create(&app);
-    let mut stream = app.stream(None);
-    assert_eq!(run_turn(&app, &mut stream, &session), "completed");
-    let told = unreadable(&stream);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("over the limit"), "{told:?}");
-    assert!(said(&app, &session).contains(&"after it".to_owned()));
-    assert_first_life(&app);
 }
 
 #[test]

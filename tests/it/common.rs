@@ -16,6 +16,11 @@ pub(crate) const MANAGER: &str = env!("CARGO_BIN_EXE_codex-manager");
 /// Longest wait for anything that happens by itself.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Whether the long counts are asked for: `CM_IT_LONG=1`, as `tests/run --long` says.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("CM_IT_LONG").is_some_and(|value| value == "1")
+}
+
 /// The gate at which [`Act::Hold`] waits on codex.
 const GATE: &str = "hold";
 

@@ -8,6 +8,7 @@
 //!   of codex.
 //! - `fake_app`: the program over the fake child, for what a real one cannot be made to do.
 //! - `supervision`, `child_failures`, `decisions`: the child's deaths, its output, its requests.
+//! - `long_lines`: one line of many megabytes.
 //! - `recovery`: what is done by itself for sessions that were cut; `request_policy`: requests that
 //!   nobody decides; `passivation`, `history`: many sessions, and long ones.
 //! - `concurrency`: several clients of one session at the same moment.
@@ -49,6 +50,7 @@ mod decisions;
 mod fake_app;
 mod history;
 mod layering;
+mod long_lines;
 mod metrics;
 mod passivation;
 mod read_model;

@@ -245,6 +245,12 @@ pub mod step {
         json!({ "big_line": { "bytes": bytes } })
     }
 
+    /// [`big_line`] whose line break waits until the test has opened this FIFO for writing, and
+    /// closed it.
+    pub fn big_line_held(bytes: usize, fifo: &Path) -> Value {
+        json!({ "big_line": { "bytes": bytes, "hold": fifo } })
+    }
+
     /// Half a line without a line break.
     pub fn half_line() -> Value {
         json!({ "half_line": {} })

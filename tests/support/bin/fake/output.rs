@@ -31,6 +31,14 @@ impl Output {
         let _ = pipe.write_all(bytes).and_then(|()| pipe.flush());
     }
 
+    /// Writes a line whose end comes only after `wait`; nobody else writes meanwhile.
+    pub(super) fn line_with_a_late_end(&self, line: &[u8], wait: impl FnOnce()) {
+        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = pipe.write_all(line.trim_ascii_end()).and_then(|()| pipe.flush());
+        wait();
+        let _ = pipe.write_all(b"\n").and_then(|()| pipe.flush());
+    }
+
     /// Writes bytes without sending them: only for the next ones of a flood.
     pub(super) fn buffered(&self, bytes: &[u8]) {
         let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);

@@ -151,6 +151,9 @@ pub(super) enum Step {
     BigLine {
         /// Its length.
         bytes: usize,
+        /// The end of the line waits until somebody has opened this FIFO for writing, and closed it.
+        #[serde(default)]
+        hold: Option<PathBuf>,
     },
     /// The first half of a line, without a line break.
     HalfLine {},

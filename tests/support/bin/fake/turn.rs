@@ -190,7 +190,7 @@ fn play(shared: &Shared, context: &Context, step: &Step) -> Option<Ending> {
         }
         Step::Line { text } => output.bytes(format!("{text}\n").as_bytes()),
         Step::ByteLine { bytes } => output.bytes(&[bytes.as_slice(), b"\n"].concat()),
-        Step::BigLine { bytes } => {
+        Step::BigLine { bytes, hold } => {
             // The line is made before the message begins, so that between the two events it is only
             // on its way.
             let id = new_id();
@@ -198,7 +198,12 @@ fn play(shared: &Shared, context: &Context, step: &Step) -> Option<Ending> {
                 json!({ "item": message(&id, &long_text(*bytes)), "completedAtMs": now_ms() });
             let line = notification("item/completed", &with_ids(&params, context));
             item(shared, context, "item/started", &message(&id, ""));
-            output.bytes(&line);
+            output.line_with_a_late_end(&line, || {
+                if let Some(fifo) = hold {
+                    // The end of what is read is all that it says.
+                    let _ = std::fs::read(fifo);
+                }
+            });
         }
         Step::HalfLine {} => output.bytes(br#"{"method":"item/agentMessage/delta","params":{"th"#),
         Step::Stderr { lines, bytes } => {
