@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
 use super::engine::{Changes, Engine, EngineError, RawEntry};
 use super::high_water::HighWater;
 use super::scan::Scan;
@@ -278,6 +280,11 @@ impl Engine for SledEngine {
         let wanted = (bytes as u64).saturating_mul(AMPLIFICATION).saturating_add(ROOM_BYTES);
         if free < wanted {
             return Err(refuse(nix::libc::ENOSPC));
+        }
+        // A write that this limit ends in the middle leaves pages that cannot be read.
+        let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE).map_err(std::io::Error::from)?;
+        if limit != RLIM_INFINITY && self.bytes_on_disk().saturating_add(wanted) > limit {
+            return Err(refuse(nix::libc::EFBIG));
         }
         Ok(())
     }
