@@ -44,8 +44,8 @@ impl CallFailure {
     /// Texts as codex 0.106 – 0.169 write them for `turn/steer`.
     pub fn is_turn_over(&self) -> bool {
         let Self::Rpc(error) = self else { return false };
-        error.message.contains("no active turn")
-            || error.message.contains("expected active turn id")
+        let text = error.message.to_ascii_lowercase();
+        text.contains("no active turn") || text.contains("expected active turn id")
     }
 
     /// What clients are told about a failed call of `method`.

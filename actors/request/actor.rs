@@ -131,7 +131,8 @@ impl Request {
     /// Leaves a change that could not be stored to the store, which writes it first when it can
     /// again: the thread has shown it and keeps no mark of the request any more. The record as it
     /// is now is left, so that it cannot be older than one that was stored meanwhile.
-    fn leave_to_store(&self, error: &StoreError) -> impl Future<Output = ()> + use<> {
+    /// Answers whether the store has taken it.
+    fn leave_to_store(&self, error: &StoreError) -> impl Future<Output = bool> + use<> {
         let request = self.record.id.clone();
         tracing::error!(%request, %error, "what became of a request is not stored yet");
         let mut batch = WriteBatch::default();
@@ -142,23 +143,42 @@ impl Request {
                 Ok(()) => store.record(batch).await,
                 Err(error) => Err(error),
             };
-            if let Err(error) = left {
+            if let Err(error) = &left {
                 tracing::error!(%request, %error, "what became of a request was not stored");
             }
+            left.is_ok()
         }
     }
 
     /// Shows what became of the request and stores it, now or when the store can be written again.
     fn show_and_keep(&self) -> ResponseActFuture<Self, ()> {
-        let saved = self.show_and_save().into_actor(self);
-        Box::pin(saved.then(|saved, request: &mut Self, _| {
+        self.keep(self.show_and_save())
+    }
+
+    /// Sees to it that what is saved is kept: by the store when it can be written again, or by
+    /// another try when the store takes nothing at all.
+    fn keep(
+        &self,
+        saved: impl Future<Output = Result<(), StoreError>> + 'static,
+    ) -> ResponseActFuture<Self, ()> {
+        Box::pin(saved.into_actor(self).then(|saved, request: &mut Self, _| {
             let left = saved.err().map(|error| request.leave_to_store(&error));
-            let work = async move {
-                if let Some(left) = left {
-                    left.await;
+            let kept = async move {
+                match left {
+                    None => true,
+                    Some(left) => left.await,
                 }
             };
-            work.into_actor(request).map(|(), request, ctx| request.tell_kept(ctx))
+            kept.into_actor(request).map(|kept, request, ctx| {
+                if kept {
+                    request.tell_kept(ctx);
+                } else if request.record.is_closed() {
+                    ctx.run_later(RETRY, |request, ctx| {
+                        let kept = request.keep(request.save());
+                        ctx.spawn(kept);
+                    });
+                }
+            })
         }))
     }
 
@@ -168,7 +188,7 @@ impl Request {
         let Some(thread) = self.thread.upgrade().filter(|_| self.record.is_closed()) else {
             return;
         };
-        let kept = RequestNews::Kept(self.record.id.clone());
+        let kept = RequestNews::Kept(Box::new(self.record.clone()));
         if let Err(SendError::Full(_)) = thread.try_send(kept) {
             ctx.run_later(RETRY, |request, ctx| request.tell_kept(ctx));
         }

@@ -11,7 +11,7 @@ use cm_core::event::{Audience, Durability, Event, FrameBatch, Method, SessionPie
 use cm_core::ids::{Incarnation, RequestId, ThreadId};
 use cm_core::request::{ExpiryReason, RequestRecord};
 use cm_core::rpc::{RawJson, RpcId};
-use cm_core::thread::{ThreadRecord, ThreadState, Writes};
+use cm_core::thread::{Ended, ThreadRecord, ThreadState, Writes};
 use cm_core::wire::{MessageAccepted, SendMessage, SessionSummary};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -301,21 +301,34 @@ impl Thread {
         self.recovery.wanted |= waiting || !self.state.running().is_empty();
         let received_at = clock::now_iso();
         for ended in self.state.runtime_down(why, clock::now_ms()) {
-            self.note(ended.writes);
-            let params = view::interrupted_params(&self.id, &ended.turn);
-            let Ok(params) = RawJson::encode(&params) else {
-                continue;
-            };
-            self.refresh_pieces();
-            self.frames.plain(&Event {
-                session: &self.pieces,
-                turn_id: Some(&ended.turn.id),
-                received_at: &received_at,
-                method: &Method::new("turn/completed"),
-                params: Some(&params),
-            });
+            self.show_lost_turn(ended, &received_at);
         }
         self.expire_requests(reason, |_| true);
+    }
+
+    /// A turn is over, and the child does not say how it ended. Its history may.
+    pub(super) fn lose_turn(&mut self, turn_id: &str, why: &str) {
+        self.recovery.wanted = true;
+        let ended = self.state.turn_lost(turn_id, why, clock::now_ms());
+        self.show_lost_turn(ended, &clock::now_iso());
+        self.expire_requests(ExpiryReason::TurnEnded, |request| {
+            request.turn_id.as_deref() == Some(turn_id)
+        });
+    }
+
+    /// Shows the end of a turn that the child does not tell of.
+    fn show_lost_turn(&mut self, ended: Ended, received_at: &str) {
+        self.note(ended.writes);
+        let params = view::interrupted_params(&self.id, &ended.turn);
+        let Ok(params) = RawJson::encode(&params) else { return };
+        self.refresh_pieces();
+        self.frames.plain(&Event {
+            session: &self.pieces,
+            turn_id: Some(&ended.turn.id),
+            received_at,
+            method: &Method::new("turn/completed"),
+            params: Some(&params),
+        });
     }
 
     /// Expires the requests that `which` picks.
@@ -324,12 +337,20 @@ impl Thread {
         reason: ExpiryReason,
         which: impl Fn(&RequestRecord) -> bool,
     ) {
-        for live in self.requests.values() {
-            // An actor that has ended has told its end already: the word of it is on the way.
-            if which(&live.record)
-                && let Err(error @ SendError::Full(_)) = live.address.try_send(Expire { reason })
-            {
-                tracing::error!(request = %live.record.id, %error, "a request could not be expired");
+        let mut alone = Vec::new();
+        for live in self.requests.values().filter(|live| which(&live.record)) {
+            match live.address.try_send(Expire { reason }) {
+                Ok(()) => {}
+                Err(error @ SendError::Full(_)) => {
+                    tracing::error!(request = %live.record.id, %error, "a request could not be expired");
+                }
+                // Its actor panicked: nobody else will say how it ended.
+                Err(SendError::Closed(_)) => alone.push(live.record.id.clone()),
+            }
+        }
+        for id in alone {
+            if let Some(live) = self.requests.remove(&id) {
+                self.expire_alone(live.record, reason);
             }
         }
     }
@@ -337,16 +358,20 @@ impl Thread {
     /// Expires the requests of a life that is over. They get no actor: nothing of them may ever
     /// reach another child, whose ids begin at 0 again.
     fn expire_adopted(&mut self, reason: ExpiryReason) {
-        let now = clock::now_ms();
-        for mut record in std::mem::take(&mut self.adopted) {
+        for record in std::mem::take(&mut self.adopted) {
             self.recovery.wanted = true;
-            let was_pending = record.status() == "pending";
-            if record.expire(reason, now, &clock::iso(now)) {
-                self.note_request(&record);
-            }
-            if was_pending {
-                self.show_end(&record);
-            }
+            self.expire_alone(record, reason);
+        }
+    }
+
+    /// Expires a request that has no actor.
+    fn expire_alone(&mut self, mut record: RequestRecord, reason: ExpiryReason) {
+        let now = clock::now_ms();
+        let was_pending = record.status() == "pending";
+        record.expire(reason, now, &clock::iso(now));
+        self.note_request(&record);
+        if was_pending {
+            self.show_end(&record);
         }
     }
 
@@ -361,7 +386,8 @@ impl Thread {
             Arc::clone(&self.shared.config.policy),
         );
         let address = request.start();
-        let counted = Some(self.shared.config.stats.requests_pending.count());
+        let waits = record.status() == "pending";
+        let counted = waits.then(|| self.shared.config.stats.requests_pending.count());
         self.requests.insert(record.id.clone(), LiveRequest { address, record, counted });
     }
 
@@ -420,7 +446,10 @@ impl Handler<RequestNews> for Thread {
     fn handle(&mut self, news: RequestNews, ctx: &mut Self::Context) -> Self::Result {
         match news {
             RequestNews::Changed(record) => self.request_changed(*record, ctx),
-            RequestNews::Kept(id) => {
+            RequestNews::Kept(record) => {
+                let id = record.id.clone();
+                // The word of it may not have come through.
+                self.request_changed(*record, ctx);
                 self.requests.remove(&id);
             }
         }

@@ -194,12 +194,12 @@ impl Thread {
     }
 
     /// A message was to join a turn that is over. The word of its end comes right behind the
-    /// refusal, and the message starts the next turn then.
+    /// refusal, and the message starts the next turn then. A turn whose end does not come (its line
+    /// may have been too long) ends without it.
     fn join_after(
         &mut self,
         turn_id: String,
         body: SendMessage,
-        error: &CallFailure,
         reply: Reply<MessageAccepted>,
         ctx: &mut Context<Self>,
     ) {
@@ -208,13 +208,15 @@ impl Thread {
             return;
         }
         self.ending = Some(turn_id.clone());
-        let failure = error.failure("turn/steer");
-        ctx.run_later(END_ON_ITS_WAY, move |thread, _| {
-            if thread.ending.take_if(|ending| *ending == turn_id).is_some() {
-                for (_, reply) in std::mem::take(&mut thread.waiting) {
-                    answer(reply, Err(failure.clone().into()));
-                }
+        ctx.run_later(END_ON_ITS_WAY, move |thread, ctx| {
+            if thread.ending.as_ref() != Some(&turn_id) {
+                return;
             }
+            tracing::warn!(thread = %thread.id, turn = turn_id, "the end of a turn was not told");
+            thread.lose_turn(&turn_id, "The Codex runtime did not say how the turn ended.");
+            thread.turn_over(ctx);
+            let flush = thread.flush();
+            ctx.spawn(flush);
         });
     }
 
@@ -367,9 +369,11 @@ impl Thread {
                 Err(CallFailure::Rpc(_)) if self.state.active_turn().is_none() => {
                     self.send(body, reply, ctx);
                 }
-                Err(error) if error.is_turn_over() && self.state.is_running(&turn_id) => {
-                    self.join_after(turn_id, body, &error, reply, ctx);
-                }
+                Err(error) if error.is_turn_over() => match self.state.is_running(&turn_id) {
+                    true => self.join_after(turn_id, body, reply, ctx),
+                    // Another one may have begun meanwhile.
+                    false => self.send(body, reply, ctx),
+                },
                 Err(error) => answer(reply, Err(error.failure("turn/steer").into())),
             },
             Pending::Steer { reply } => match outcome {

@@ -284,7 +284,7 @@ pub(crate) enum RequestNews {
     Changed(Box<RequestRecord>),
     /// Its end is stored, or left to the store, in front of whatever is stored from now on: the
     /// thread forgets it.
-    Kept(RequestId),
+    Kept(Box<RequestRecord>),
 }
 
 /// Reads the params of a request that are too long for its record. Sent by routes; answered through

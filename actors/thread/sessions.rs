@@ -445,8 +445,11 @@ impl Thread {
         self.asked.clear();
         for (_, live) in std::mem::take(&mut self.requests) {
             let mut record = live.record;
+            let was_pending = record.status() == "pending";
             record.expire(ExpiryReason::SessionDeleted, now, &clock::iso(now));
-            self.show_end(&record);
+            if was_pending {
+                self.show_end(&record);
+            }
         }
     }
 }

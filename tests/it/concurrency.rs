@@ -56,16 +56,23 @@ fn a_message_to_a_turn_that_is_just_over_starts_the_next_one() {
     assert_eq!(app.fake().calls("turn/start").len(), 2);
 }
 
+/// The line that says so is longer than what is read.
 #[test]
-fn a_message_to_a_turn_that_is_over_and_never_ends_is_refused() {
-    let behaviour = Behaviour::correct()
-        .turn([step::hang()])
-        .method("turn/steer", MethodRule::error(-32600, "no active turn to steer"));
-    let app = with_fake(FakeScript::always(behaviour)).start();
+fn a_turn_whose_end_was_never_told_ends_with_the_next_message() {
+    let behaviour = Behaviour::correct().turn([step::fail(&"x".repeat(2 << 20))]);
+    let app = with_fake(FakeScript::always(behaviour))
+        .env("CODEX_MANAGER_LINE_CAP_BYTES", (1 << 20).to_string())
+        .start();
     let session = create(&app);
-    begin(&app, &session);
-    let refused = send(&app, &session, "go").expect_status(409).body;
-    assert_eq!(refused["code"], "invalid_state", "{refused}");
+    let mut stream = app.stream(Some(&session));
+    let mut unfiltered = app.stream(None);
+    let lost = begin(&app, &session);
+    unfiltered.wait_type("runtime_output_unreadable", DEADLINE);
+    let next = begin(&app, &session);
+    assert_ne!(lost, next);
+    assert_eq!(turn_end(&mut stream, &lost)["status"], "interrupted");
+    assert_eq!(turn_end(&mut stream, &next)["status"], "completed");
+    assert_eq!(app.fake().calls("turn/start").len(), 2);
 }
 
 #[test]

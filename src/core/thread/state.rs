@@ -189,18 +189,19 @@ impl ThreadState {
         Ended { turn, news: true, writes }
     }
 
+    /// A turn that runs is over, and nobody says how it ended: it ends `interrupted`.
+    pub fn turn_lost(&mut self, turn_id: &str, why: &str, now_ms: i64) -> Ended {
+        for turn in self.running.iter_mut().filter(|turn| turn.id == turn_id) {
+            turn.ended_by_manager = true;
+        }
+        let error = json!({ "message": why, "codexErrorInfo": null });
+        self.turn_ended(turn_id, TurnStatus::Interrupted, Some(error), now_ms)
+    }
+
     /// The process that ran the turns is gone: every running turn ends `interrupted`.
     pub fn runtime_down(&mut self, why: &str, now_ms: i64) -> Vec<Ended> {
         let ids: Vec<String> = self.running.iter().map(|turn| turn.id.clone()).collect();
-        for turn in &mut self.running {
-            turn.ended_by_manager = true;
-        }
-        ids.iter()
-            .map(|id| {
-                let error = json!({ "message": why, "codexErrorInfo": null });
-                self.turn_ended(id, TurnStatus::Interrupted, Some(error), now_ms)
-            })
-            .collect()
+        ids.iter().map(|id| self.turn_lost(id, why, now_ms)).collect()
     }
 
     /// A message was accepted: its words are kept until the runtime shows them as an item of its
