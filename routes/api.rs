@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use actix::Addr;
+use actix_web::web::{delete, get, post};
 use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 use cm_actors::app_server::AppServerHandle;
 use cm_actors::journal::JournalHandle;
@@ -17,7 +18,9 @@ use cm_core::wire::StoreHealth;
 use crate::answer::ApiError;
 use crate::metrics::HttpStats;
 use crate::security::Doorkeeper;
-use crate::{health, metrics, requests, runtime, security, sessions, stream, turns};
+use crate::{
+    codex, health, metrics, openapi, requests, runtime, security, sessions, stream, turns,
+};
 
 /// Facts about the server that do not change while it runs.
 #[derive(Debug, Clone)]
@@ -111,42 +114,78 @@ fn read() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
-/// Registers every route.
-pub fn configure(config: &mut web::ServiceConfig) {
-    config
-        .route("/livez", read().to(health::live))
-        .route("/readyz", read().to(health::ready))
-        .route("/metrics", read().to(metrics::scrape))
-        .route("/api", read().to(health::info))
-        .route("/api/health", read().to(health::health))
-        .route("/api/runtime", read().to(runtime::view))
-        .route("/api/runtime/restart", web::post().to(runtime::restart))
-        .route("/api/login", web::post().to(security::log_in))
-        .route("/api/logout", web::post().to(security::log_out))
-        .route("/api/stream", web::get().to(stream::connect))
-        .route("/api/events", web::get().to(stream::all_events))
-        .route("/api/sessions/{id}/events", web::get().to(stream::session_events))
-        .route("/api/stream/tickets", web::post().to(security::issue_ticket))
-        .route("/api/sessions", read().to(sessions::list))
-        .route("/api/sessions", web::post().to(sessions::create))
-        .route("/api/sessions/{id}", read().to(sessions::read))
-        .route("/api/sessions/{id}", web::delete().to(sessions::delete))
-        .route("/api/sessions/{id}/items/{item}", read().to(sessions::item))
-        .route("/api/sessions/{id}/rename", web::post().to(sessions::rename))
-        .route("/api/sessions/{id}/archive", web::post().to(sessions::archive))
-        .route("/api/sessions/{id}/unarchive", web::post().to(sessions::unarchive))
-        .route("/api/sessions/{id}/resume", web::post().to(sessions::resume))
-        .route("/api/sessions/{id}/messages", web::post().to(turns::send))
-        .route("/api/sessions/{id}/interrupt", web::post().to(turns::interrupt))
-        .route("/api/sessions/{id}/turns/{turn}/steer", web::post().to(turns::steer))
-        .route("/api/sessions/{id}/approvals", read().to(requests::approvals))
-        .route("/api/sessions/{id}/tool-input", read().to(requests::tool_inputs))
-        .route("/api/sessions/{id}/tool-calls", read().to(requests::tool_calls))
-        .route("/api/requests/{id}/params", read().to(requests::params))
-        .route("/api/approvals/{id}/decision", web::post().to(requests::decide_approval))
-        .route("/api/tool-input/{id}/decision", web::post().to(requests::decide_tool_input))
-        .route("/api/tool-calls/{id}/response", web::post().to(requests::respond_tool_call))
-        .default_service(web::to(unknown_route));
+/// The table of routes: how they are registered, and a list to compare with their description.
+macro_rules! routes {
+    ($($verb:ident $path:literal => $handler:path,)*) => {
+        /// Registers every route.
+        pub fn configure(config: &mut web::ServiceConfig) {
+            $(config.route($path, $verb().to($handler));)*
+            config.default_service(web::to(unknown_route));
+        }
+
+        /// Every route: its verb (`read`, `post`, `delete` or `get`) and its path.
+        #[cfg(test)]
+        pub(crate) const ROUTES: &[(&str, &str)] = &[$((stringify!($verb), $path),)*];
+    };
+}
+
+routes! {
+    read "/livez" => health::live,
+    read "/readyz" => health::ready,
+    read "/metrics" => metrics::scrape,
+    read "/api" => health::info,
+    read "/api/openapi.json" => openapi::serve,
+    read "/api/health" => health::health,
+    read "/api/runtime" => runtime::view,
+    post "/api/runtime/restart" => runtime::restart,
+    post "/api/login" => security::log_in,
+    post "/api/logout" => security::log_out,
+    get "/api/stream" => stream::connect,
+    get "/api/events" => stream::all_events,
+    get "/api/sessions/{id}/events" => stream::session_events,
+    post "/api/stream/tickets" => security::issue_ticket,
+    read "/api/capabilities" => codex::capabilities::read,
+    read "/api/models" => codex::catalog::models,
+    read "/api/apps" => codex::catalog::apps,
+    read "/api/features/experimental" => codex::catalog::features,
+    read "/api/collaboration/modes" => codex::catalog::modes,
+    read "/api/skills" => codex::skills::list,
+    post "/api/skills/config" => codex::skills::configure,
+    read "/api/skills/remote" => codex::skills::remote,
+    post "/api/skills/remote" => codex::skills::write_remote,
+    read "/api/mcp/servers" => codex::mcp::servers,
+    post "/api/mcp/reload" => codex::mcp::reload,
+    post "/api/mcp/servers/{serverName}/oauth/login" => codex::mcp::log_in,
+    read "/api/account" => codex::account::read,
+    post "/api/account/login/start" => codex::account::start_login,
+    post "/api/account/login/cancel" => codex::account::cancel_login,
+    post "/api/account/logout" => codex::account::log_out,
+    read "/api/account/rate-limits" => codex::account::rate_limits,
+    read "/api/config" => codex::config::read,
+    read "/api/config/requirements" => codex::config::requirements,
+    post "/api/config/value" => codex::config::write_value,
+    post "/api/config/batch" => codex::config::write_batch,
+    post "/api/commands/exec" => codex::commands::execute,
+    post "/api/feedback" => codex::commands::feedback,
+    read "/api/sessions" => sessions::list,
+    post "/api/sessions" => sessions::create,
+    read "/api/sessions/{id}" => sessions::read,
+    delete "/api/sessions/{id}" => sessions::delete,
+    read "/api/sessions/{id}/items/{item}" => sessions::item,
+    post "/api/sessions/{id}/rename" => sessions::rename,
+    post "/api/sessions/{id}/archive" => sessions::archive,
+    post "/api/sessions/{id}/unarchive" => sessions::unarchive,
+    post "/api/sessions/{id}/resume" => sessions::resume,
+    post "/api/sessions/{id}/messages" => turns::send,
+    post "/api/sessions/{id}/interrupt" => turns::interrupt,
+    post "/api/sessions/{id}/turns/{turn}/steer" => turns::steer,
+    read "/api/sessions/{id}/approvals" => requests::approvals,
+    read "/api/sessions/{id}/tool-input" => requests::tool_inputs,
+    read "/api/sessions/{id}/tool-calls" => requests::tool_calls,
+    read "/api/requests/{id}/params" => requests::params,
+    post "/api/approvals/{id}/decision" => requests::decide_approval,
+    post "/api/tool-input/{id}/decision" => requests::decide_tool_input,
+    post "/api/tool-calls/{id}/response" => requests::respond_tool_call,
 }
 
 /// A path or method that does not exist, with the members that version 1 answers.

@@ -78,6 +78,18 @@ impl RawBody {
         }
     }
 
+    /// Understands a body that may be absent or `null`.
+    ///
+    /// # Errors
+    ///
+    /// 400 with the member that is wrong.
+    pub(crate) fn nullable<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {
+        match &self.bytes {
+            Some(bytes) if bytes.trim_ascii() == b"null" => Ok(T::default()),
+            _ => self.optional(),
+        }
+    }
+
     /// Understands a body that may be absent.
     ///
     /// # Errors

@@ -5,7 +5,9 @@
 //! # Layout
 //!
 //! - [`api`]: what handlers reach, and the table of routes ([`configure`]).
-//! - `answer`: errors as bodies; `body`: reading JSON.
+//! - `answer`: errors as bodies; `body`, `query`: reading JSON and queries; `openapi`: the
+//!   description of the API.
+//! - `codex`: operations that the Codex runtime answers itself.
 //! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`: one file a resource.
 //! - [`metrics`]: `GET /metrics`; `read_model`: each worker's copy of the lists.
 //! - [`stream`]: `GET /api/stream`: the worker's hub, the socket, the body that it writes.
@@ -14,8 +16,11 @@
 mod answer;
 pub mod api;
 mod body;
+mod codex;
 mod health;
 pub mod metrics;
+mod openapi;
+mod query;
 mod read_model;
 mod requests;
 mod runtime;

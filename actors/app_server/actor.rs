@@ -262,7 +262,10 @@ impl AppServer {
             self.phase = Phase::Ready;
         }
         let published = Arc::clone(&profile);
-        self.update(|status| status.profile = published);
+        self.update(|status| {
+            status.profile = published;
+            status.profiled_at = Some(clock::now_iso());
+        });
         let up = RuntimeUp { incarnation: self.incarnation, profile };
         self.outbox.push_back(RuntimeEvent::Up(up));
         self.pump(ctx);

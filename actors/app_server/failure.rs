@@ -48,6 +48,12 @@ impl CallFailure {
         text.contains("no active turn") || text.contains("expected active turn id")
     }
 
+    /// What clients are told about a method that this version of the child has not.
+    pub fn unknown_method(method: &str) -> Failure {
+        let message = format!("This version of the Codex runtime has no `{method}`.");
+        Failure::new(ErrorCode::MethodNotSupported, message)
+    }
+
     /// What clients are told about a failed call of `method`.
     pub fn failure(&self, method: &str) -> Failure {
         match self {
@@ -98,14 +104,11 @@ fn rpc_failure(error: &RpcError, method: &str, unknown_thread: bool) -> Failure 
     } else {
         ErrorCode::CodexError
     };
-    // The text of an unknown method lists every method of the build: several kilobytes.
-    let message = match code {
-        ErrorCode::MethodNotSupported => {
-            format!("This version of the Codex runtime has no `{method}`.")
-        }
-        _ => error.message.chars().take(2_000).collect(),
-    };
-    Failure::new(code, message)
+    match code {
+        // The child's own text lists every method of the build: several kilobytes.
+        ErrorCode::MethodNotSupported => CallFailure::unknown_method(method),
+        _ => Failure::new(code, error.message.chars().take(2_000).collect::<String>()),
+    }
 }
 
 #[cfg(test)]

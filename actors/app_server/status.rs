@@ -35,8 +35,10 @@ pub struct AppServerStatus {
     pub pid: Option<u32>,
     /// Whether calls are taken: it is introduced, and the registry knows of it.
     pub initialized: bool,
-    /// What it can do.
+    /// What it can do, or the last one could.
     pub profile: Arc<Profile>,
+    /// When it said so, ISO-8601 UTC.
+    pub profiled_at: Option<String>,
     /// How the last process ended.
     pub last_exit: Option<ExitView>,
     /// The login.

@@ -3,8 +3,10 @@
 //! Names, spelling and presence of members are version 1's; members that version 1 did not have
 //! are additions that its clients ignore. Unknown members of requests are ignored too.
 
+mod coerce;
 mod health;
 mod requests;
+mod runtime;
 mod sessions;
 mod stream;
 
@@ -15,6 +17,12 @@ pub use health::{
 pub use requests::{
     Approval, ApprovalDecision, ApprovalScope, DecideApproval, DecideToolInput, Decided, ListOf,
     Question, QuestionOption, RespondToolCall, ToolCall, ToolInput,
+};
+pub use runtime::{
+    CancelLogin, Capabilities, CapabilitiesRuntime, CommandExecuted, CommandOutput, ConfigEdit,
+    ConfigureSkill, ExecuteCommand, McpLogin, MergeStrategy, MethodDetail, MethodStatus,
+    RuntimePage, RuntimeResult, SendFeedback, StartLogin, WriteConfigBatch, WriteConfigValue,
+    WriteRemoteSkill,
 };
 pub use sessions::{
     CreateSession, DynamicTool, ErrorBody, Interrupt, MessageAccepted, Rename, ResumeSession, Role,

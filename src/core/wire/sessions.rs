@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::controls::{
     ApprovalPolicy, Controls, ControlsPatch, NetworkAccess, ReasoningEffort, SandboxMode,
@@ -9,7 +10,7 @@ use crate::controls::{
 use crate::ids::ThreadId;
 
 /// Every error body.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorBody {
     /// `error`, or the word version 1 uses: `not_found`, `deleted`, `reconciled`, …

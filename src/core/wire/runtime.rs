@@ -1,0 +1,280 @@
+//! Bodies of the operations that the Codex runtime answers itself.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::coerce::positive;
+
+/// Answer of an operation whose result is the runtime's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RuntimeResult {
+    /// Always `ok`.
+    #[schema(pattern = "^ok$")]
+    pub status: String,
+    /// What the runtime answered, unchanged.
+    pub result: Value,
+}
+
+/// A page of a list of the runtime.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimePage {
+    /// The entries, as the runtime writes them.
+    pub data: Vec<Value>,
+    /// Where the next page starts; `null` at the end.
+    #[serde(default)]
+    pub next_cursor: Option<String>,
+}
+
+/// Body of `POST /api/skills/config`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigureSkill {
+    /// Path of the skill's file.
+    #[schema(min_length = 1)]
+    pub path: String,
+    /// Whether the agent may use it.
+    pub enabled: bool,
+}
+
+/// Body of `POST /api/skills/remote`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteRemoteSkill {
+    /// The skill's id in its catalogue.
+    #[schema(min_length = 1)]
+    pub hazelnut_id: String,
+    /// Whether it is loaded before it is asked for.
+    pub is_preload: bool,
+}
+
+/// Body of `POST /api/mcp/servers/:serverName/oauth/login`; may be absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct McpLogin {
+    /// OAuth scopes to ask for; the server's own choice when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
+    /// Seconds that the sign-in may take.
+    #[serde(default, deserialize_with = "positive", skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub timeout_secs: Option<u64>,
+}
+
+/// Body of `POST /api/account/login/start`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum StartLogin {
+    /// With an API key.
+    ApiKey {
+        /// The key.
+        #[schema(min_length = 1)]
+        api_key: String,
+    },
+    /// With a ChatGPT account, in a browser; the answer has the address to open.
+    Chatgpt,
+    /// With tokens of a ChatGPT account that the caller keeps fresh.
+    ChatgptAuthTokens {
+        /// The access token.
+        #[schema(min_length = 1)]
+        access_token: String,
+        /// The account that it is of.
+        #[schema(min_length = 1)]
+        chatgpt_account_id: String,
+        /// The account's plan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(min_length = 1)]
+        chatgpt_plan_type: Option<String>,
+    },
+}
+
+// Keys and tokens belong in no log.
+impl std::fmt::Debug for StartLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ApiKey { .. } => "StartLogin::ApiKey",
+            Self::Chatgpt => "StartLogin::Chatgpt",
+            Self::ChatgptAuthTokens { .. } => "StartLogin::ChatgptAuthTokens",
+        })
+    }
+}
+
+/// Body of `POST /api/account/login/cancel`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CancelLogin {
+    /// The sign-in, as its start answered.
+    #[schema(min_length = 1)]
+    pub login_id: String,
+}
+
+/// How a value is put into the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum MergeStrategy {
+    /// In place of what is there.
+    Replace,
+    /// Into what is there, table by table.
+    Upsert,
+}
+
+/// One change of the runtime's configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigEdit {
+    /// Where, as dotted keys.
+    #[schema(min_length = 1)]
+    pub key_path: String,
+    /// How.
+    pub merge_strategy: MergeStrategy,
+    /// What; `null` removes the key.
+    #[serde(deserialize_with = "given")]
+    #[schema(required)]
+    pub value: Value,
+}
+
+/// A value that must be there, `null` included.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    Value::deserialize(deserializer)
+}
+
+/// Body of `POST /api/config/value`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteConfigValue {
+    /// The change.
+    #[serde(flatten)]
+    pub edit: ConfigEdit,
+    /// The version that is to be changed; refused when it is another one by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1)]
+    pub expected_version: Option<String>,
+    /// The file to write, if not the user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1)]
+    pub file_path: Option<String>,
+}
+
+/// Body of `POST /api/config/batch`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteConfigBatch {
+    /// The changes; all or none.
+    #[schema(min_items = 1)]
+    pub edits: Vec<ConfigEdit>,
+    /// The version that is to be changed; refused when it is another one by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1)]
+    pub expected_version: Option<String>,
+    /// The file to write, if not the user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1)]
+    pub file_path: Option<String>,
+}
+
+/// Body of `POST /api/commands/exec`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecuteCommand {
+    /// The program and its arguments.
+    #[schema(min_items = 1)]
+    pub command: Vec<String>,
+    /// Where it runs; the runtime's own folder when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1)]
+    pub cwd: Option<String>,
+    /// Milliseconds after which it is ended.
+    #[serde(default, deserialize_with = "positive", skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub timeout_ms: Option<u64>,
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandOutput {
+    /// Its exit code; 124 when its time was over.
+    pub exit_code: i64,
+    /// What it wrote.
+    pub stdout: String,
+    /// What it wrote to its error output.
+    pub stderr: String,
+}
+
+/// Answer of `POST /api/commands/exec`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CommandExecuted {
+    /// Always `ok`.
+    #[schema(pattern = "^ok$")]
+    pub status: String,
+    /// What became of it.
+    pub result: CommandOutput,
+}
+
+/// Body of `POST /api/feedback`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SendFeedback {
+    /// What it is about, such as `bug`.
+    #[schema(min_length = 1)]
+    pub classification: String,
+    /// Whether the runtime's logs go with it.
+    pub include_logs: bool,
+    /// In words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1)]
+    pub reason: Option<String>,
+    /// The thread that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1)]
+    pub thread_id: Option<String>,
+}
+
+/// Whether the runtime has a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum MethodStatus {
+    /// It has.
+    Available,
+    /// It has not.
+    Disabled,
+    /// It has not said yet what it has.
+    Unknown,
+}
+
+/// What is known of one method.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MethodDetail {
+    /// Whether the runtime has it.
+    pub status: MethodStatus,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
+/// The runtime's part of [`Capabilities`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CapabilitiesRuntime {
+    /// Whether a child is up that has introduced itself.
+    pub initialized: bool,
+    /// When it did, ISO-8601 UTC.
+    pub capabilities_last_updated_at: Option<String>,
+}
+
+/// `GET /api/capabilities`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Capabilities {
+    /// Always `ok`.
+    #[schema(pattern = "^ok$")]
+    pub status: String,
+    /// Since when it is known.
+    pub runtime: CapabilitiesRuntime,
+    /// Methods that version 1 knew.
+    pub methods: BTreeMap<String, MethodStatus>,
+    /// The same with reasons.
+    pub details: BTreeMap<String, MethodDetail>,
+    /// What can be done.
+    pub features: BTreeMap<String, bool>,
+}
