@@ -19,7 +19,8 @@ use crate::answer::ApiError;
 use crate::metrics::HttpStats;
 use crate::security::Doorkeeper;
 use crate::{
-    codex, health, metrics, openapi, requests, runtime, security, sessions, stream, turns,
+    codex, controls, health, metrics, openapi, requests, runtime, security, sessions, stream,
+    transcript, turns,
 };
 
 /// Facts about the server that do not change while it runs.
@@ -179,6 +180,13 @@ routes! {
     post "/api/sessions/{id}/messages" => turns::send,
     post "/api/sessions/{id}/interrupt" => turns::interrupt,
     post "/api/sessions/{id}/turns/{turn}/steer" => turns::steer,
+    read "/api/sessions/{id}/session-controls" => controls::read,
+    post "/api/sessions/{id}/session-controls" => controls::change,
+    post "/api/sessions/{id}/approval-policy" => controls::change_policy,
+    read "/api/sessions/{id}/settings" => controls::settings,
+    post "/api/sessions/{id}/settings" => controls::change_settings,
+    delete "/api/sessions/{id}/settings/{key}" => controls::remove_setting,
+    post "/api/sessions/{id}/transcript/upsert" => transcript::upsert,
     read "/api/sessions/{id}/approvals" => requests::approvals,
     read "/api/sessions/{id}/tool-input" => requests::tool_inputs,
     read "/api/sessions/{id}/tool-calls" => requests::tool_calls,

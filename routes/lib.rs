@@ -8,7 +8,8 @@
 //! - `answer`: errors as bodies; `body`, `query`: reading JSON and queries; `openapi`: the
 //!   description of the API.
 //! - `codex`: operations that the Codex runtime answers itself.
-//! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`: one file a resource.
+//! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`,
+//!   `controls`, `transcript`: one file a resource.
 //! - [`metrics`]: `GET /metrics`; `read_model`: each worker's copy of the lists.
 //! - [`stream`]: `GET /api/stream`: the worker's hub, the socket, the body that it writes.
 //! - [`security`]: who may talk to the server.
@@ -17,6 +18,7 @@ mod answer;
 pub mod api;
 mod body;
 mod codex;
+mod controls;
 mod health;
 pub mod metrics;
 mod openapi;
@@ -27,6 +29,7 @@ mod runtime;
 pub mod security;
 mod sessions;
 pub mod stream;
+mod transcript;
 mod turns;
 
 pub use api::{Api, StoreGauge, Vitals, configure};

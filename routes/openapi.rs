@@ -11,7 +11,7 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::{ContentBuilder, RefOr};
 use utoipa::{IntoResponses, OpenApi, ToSchema};
 
-use crate::codex;
+use crate::{codex, controls, transcript};
 
 /// Answers with an error body, by status.
 fn errors<const N: usize>(described: [(&str, &str); N]) -> BTreeMap<String, RefOr<Response>> {
@@ -51,6 +51,15 @@ answers! {
         "400" => "The body is wrong: `invalid_request` with `issues`, or `request_failed`.",
         "413" => "The body is too large: `too_large`.",
         "415" => "The body is not JSON: `unsupported_media_type`.",
+    }
+
+    /// Errors of a session's route.
+    SessionErrors {
+        "404" => "There is no such session: `not_found`.",
+        "410" => "The session was deleted: `deleted`.",
+        "503" => "The session has too much to do, or the manager is stopping: `overloaded`, `shutting_down`.",
+        "504" => "The session did not answer in time: `deadline_exceeded`.",
+        "507" => "The store cannot be written: `store_unavailable`.",
     }
 
     /// Errors of a call of the Codex runtime.
@@ -101,6 +110,13 @@ answers! {
         codex::config::write_batch,
         codex::commands::execute,
         codex::commands::feedback,
+        controls::read,
+        controls::change,
+        controls::change_policy,
+        controls::settings,
+        controls::change_settings,
+        controls::remove_setting,
+        transcript::upsert,
     )
 )]
 struct Description;

@@ -319,6 +319,7 @@ async fn start_tree(
     let policy = settings.supervision;
     let threads = ThreadConfig {
         defaults: settings.defaults.controls.clone(),
+        defaults_locked: settings.defaults.locked,
         default_cwd: settings.runtime.default_cwd.clone(),
         cage: Cage::new(&[settings.data_dir.clone(), settings.runtime.codex_home.clone()]),
         idle: settings.limits.thread_idle,

@@ -50,6 +50,9 @@ pub const FORMAT: &[u8] = b"m\0format";
 /// Number of the last group of writes, eight bytes big-endian.
 pub const COMMIT: &[u8] = b"m\0commit";
 
+/// What clients changed for new sessions.
+pub const DEFAULTS: &[u8] = b"m\0defaults";
+
 /// How the store was restored, if it was.
 pub(super) const RESTORED: &[u8] = b"m\0restored";
 
@@ -127,6 +130,27 @@ pub fn bodies(id: &ThreadId) -> Vec<u8> {
 /// The ordinal at the end of the key of an item or a body.
 pub fn ordinal(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// One row of a thread that is not the runtime's.
+pub fn note(id: &ThreadId, ordinal: u64) -> Vec<u8> {
+    [&notes(id)[..], &ordinal.to_be_bytes()].concat()
+}
+
+/// All rows of a thread that are not the runtime's.
+pub fn notes(id: &ThreadId) -> Vec<u8> {
+    [b"n\0", id.as_str().as_bytes(), b"\0"].concat()
+}
+
+/// Where a row that is not the runtime's is found by its id; the value is its ordinal, eight bytes
+/// big-endian.
+pub fn note_id(id: &ThreadId, message_id: &str) -> Vec<u8> {
+    [&note_ids(id)[..], message_id.as_bytes()].concat()
+}
+
+/// All places of [`note_id`].
+pub fn note_ids(id: &ThreadId) -> Vec<u8> {
+    [b"k\0", id.as_str().as_bytes(), b"\0"].concat()
 }
 
 /// A request's record.

@@ -14,7 +14,7 @@
 //!   formats; `high_water`: how a loss is noticed; `restore`: what takes a damaged one's place.
 //! - `export`, `import`, `copy`, `check`, `maintain`: what is done with a store as a whole.
 //! - [`keys`], `records`: what lies where, and in which form; `lists`: reading all threads;
-//!   `transcript`: reading a thread's items; `migrate`: records of the first format.
+//!   `transcript`: reading a thread's items; `notes`: rows that are not the runtime's; `migrate`: records of the first format.
 
 mod actor;
 mod backend;
@@ -37,6 +37,7 @@ mod maintain;
 #[cfg(test)]
 mod memory;
 mod migrate;
+mod notes;
 mod open;
 mod reader;
 mod records;
@@ -65,6 +66,7 @@ pub use lists::{ThreadPage, read_thread_page};
 pub use maintain::{Compacted, Imported, MaintainError};
 #[cfg(test)]
 pub(crate) use memory::{Faults, MemoryStore, Operation};
+pub use notes::{put_defaults, put_note, read_defaults, read_note, read_notes};
 pub use open::{OpenedStore, SledStore};
 pub use records::{
     OpenMark, StoredThread, drop_items, drop_requests, put_item, put_open, put_request, put_thread,

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::backend::{Store, StoreError};
 use super::batch::WriteBatch;
 use super::keys;
+use super::notes::drop_notes;
 use super::scan::Scan;
 
 /// Bytes of keys and values that one page of a longer read takes.
@@ -35,7 +36,11 @@ pub(super) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T,
         .map_err(|error| StoreError::Record { key: keys::readable(key), why: error.to_string() })
 }
 
-fn put<T: Serialize>(batch: &mut WriteBatch, key: Vec<u8>, record: &T) -> Result<(), StoreError> {
+pub(super) fn put<T: Serialize>(
+    batch: &mut WriteBatch,
+    key: Vec<u8>,
+    record: &T,
+) -> Result<(), StoreError> {
     let value = encode(&key, record)?;
     batch.put(key, value);
     Ok(())
@@ -303,7 +308,8 @@ pub fn read_request_params(store: &dyn Store, id: &RequestId) -> Result<Option<B
     Ok(Some(long.map_or_else(|| record.params.to_string().into(), Bytes::from)))
 }
 
-/// Drops the requests of a thread that stood before a row and have ended.
+/// Drops the requests of a thread that stood before a row and have ended, and the rows before it
+/// that are not the runtime's.
 ///
 /// # Errors
 ///
@@ -324,6 +330,7 @@ pub fn drop_requests(
             batch.remove(keys::thread_request(id, record.ordinal));
         }
     }
+    drop_notes(store, id, first_row, &mut batch)?;
     Ok(batch)
 }
 
@@ -352,7 +359,15 @@ pub fn remove_thread(store: &dyn Store, id: &ThreadId) -> Result<Vec<WriteBatch>
         remove(keys::request(&request));
         remove(keys::request_params(&request));
     }
-    for prefix in [keys::turns(id), keys::items(id), keys::bodies(id), keys::thread_requests(id)] {
+    let prefixes = [
+        keys::turns(id),
+        keys::items(id),
+        keys::bodies(id),
+        keys::thread_requests(id),
+        keys::notes(id),
+        keys::note_ids(id),
+    ];
+    for prefix in prefixes {
         for key in store.keys(&Scan::prefix(prefix))? {
             remove(key);
         }
@@ -365,7 +380,7 @@ pub fn remove_thread(store: &dyn Store, id: &ThreadId) -> Result<Vec<WriteBatch>
     Ok(batches)
 }
 
-fn read_record<T: DeserializeOwned>(
+pub(super) fn read_record<T: DeserializeOwned>(
     store: &dyn Store,
     key: &[u8],
 ) -> Result<Option<T>, StoreError> {

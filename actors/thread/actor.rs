@@ -288,6 +288,19 @@ impl Thread {
         frames::push(&mut self.frames, kind, &audience, Some(&self.id), durability, payload);
     }
 
+    /// Adds an event that is stored in one batch with what is noted, and shown when that is on the
+    /// disk: a crash in between loses neither.
+    pub(super) fn tell_when_durable<P: Serialize>(
+        &mut self,
+        kind: &str,
+        to_everyone: bool,
+        payload: &P,
+    ) {
+        let to = if to_everyone { Audience::Everyone } else { Audience::Thread(self.id.clone()) };
+        let told = &mut self.durable.get_or_insert_default().frames;
+        frames::push(told, kind, &to, Some(&self.id), Durability::DurableFirst, payload);
+    }
+
     /// Tells everyone that what lists show of the session has changed.
     pub(super) fn session_updated(&mut self, reason: &str) {
         let payload = json!({ "reason": reason, "session": self.summary() });

@@ -57,6 +57,11 @@ impl Handler<Command> for Thread {
             Command::Decide { record, input, by, reply } => {
                 self.decide(*record, input, by, reply, ctx)
             }
+            Command::Controls(reply) => answer(reply, Ok(self.state.record.controls.clone())),
+            Command::ChangeControls { change, by, reply } => {
+                self.change_controls(&change, by.as_ref(), reply);
+            }
+            Command::AddRow { entry, reply } => self.add_row(*entry, reply, ctx),
             Command::Item { item_id, reply } => self.read_item(item_id, reply, ctx),
             Command::Park(parked) => self.park(parked, ctx),
             Command::Recover(done) => self.recover(Some(done), ctx),

@@ -15,6 +15,8 @@ use crate::request::RequestPolicy;
 pub struct ThreadConfig {
     /// Controls of new sessions.
     pub defaults: Controls,
+    /// Whether clients are kept from changing them.
+    pub defaults_locked: bool,
     /// Working directory of sessions that name none.
     pub default_cwd: PathBuf,
     /// What a writable workspace must not contain.

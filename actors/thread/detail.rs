@@ -7,13 +7,13 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use cm_core::ids::ThreadId;
-use cm_core::thread::{ItemState, Kept, TurnRecord};
+use cm_core::thread::{ItemState, Kept, NoteRecord, TurnRecord};
 use cm_core::transcript::{item_row, request_row, trimmed_row, turn_row};
 use cm_core::wire::{SessionSummary, TranscriptEntry};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::store::{Store, StoreError, read_thread_requests, read_turns, visit_items};
+use crate::store::{Store, StoreError, read_notes, read_thread_requests, read_turns, visit_items};
 
 /// What is known of the session without its history.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ struct Rows {
 
 struct Row {
     ordinal: u64,
+    message_id: String,
     turn_id: String,
     json: Vec<u8>,
 }
@@ -73,6 +74,7 @@ pub(super) fn encode(store: &dyn Store, id: &ThreadId, head: &Head) -> Result<By
         }
     }
     rows.rows.sort_by_key(|row| row.ordinal);
+    rows.add_notes(read_notes(store, id)?)?;
     rows.explain(&turns)?;
     let mut out = Vec::new();
     out.extend_from_slice(b"{\"session\":");
@@ -94,7 +96,40 @@ impl Rows {
     fn add(&mut self, ordinal: u64, row: &TranscriptEntry) -> Result<(), StoreError> {
         let mut json = Vec::new();
         write(&mut json, row)?;
-        self.rows.push(Row { ordinal, turn_id: row.turn_id.clone(), json });
+        let (message_id, turn_id) = (row.message_id.clone(), row.turn_id.clone());
+        self.rows.push(Row { ordinal, message_id, turn_id, json });
+        Ok(())
+    }
+
+    /// Adds rows that are not the runtime's. One with the id of another row is shown together with
+    /// it; one that names an anchor stands behind that; one that came after the end of its turn
+    /// stands at the end of the turn, and any other where it came.
+    fn add_notes(&mut self, notes: Vec<NoteRecord>) -> Result<(), StoreError> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let mut by_id: HashMap<String, usize> = HashMap::new();
+        let mut ends: HashMap<String, u64> = HashMap::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            by_id.insert(row.message_id.clone(), index);
+            ends.insert(row.turn_id.clone(), row.ordinal);
+        }
+        for NoteRecord { ordinal, entry, .. } in notes {
+            if let Some(row) = by_id.get(&entry.message_id).and_then(|at| self.rows.get_mut(*at)) {
+                if let Ok(known) = serde_json::from_slice::<TranscriptEntry>(&row.json) {
+                    row.json.clear();
+                    write(&mut row.json, &known.merged(&entry))?;
+                }
+                continue;
+            }
+            let anchor = entry.anchor().and_then(|anchor| by_id.get(&anchor).copied());
+            let anchor = anchor.and_then(|at| self.rows.get(at)).map(|row| row.ordinal);
+            let end = ends.get(&entry.turn_id).copied().filter(|end| *end < ordinal);
+            by_id.insert(entry.message_id.clone(), self.rows.len());
+            self.add(anchor.or(end).unwrap_or(ordinal), &entry)?;
+        }
+        // Stable: rows of one place stay in the order in which they came.
+        self.rows.sort_by_key(|row| row.ordinal);
         Ok(())
     }
 

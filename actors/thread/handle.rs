@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use actix::Recipient;
 use bytes::Bytes;
+use cm_core::controls::{Controls, ControlsChange};
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::{RequestId, ThreadId};
 use cm_core::request::{RequestFamily, RequestRecord};
 use cm_core::wire::{
     CreateSession, DynamicTool, MessageAccepted, SendMessage, SessionCreated, SessionSummary,
+    TranscriptEntry,
 };
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::controls::{ChangeDefaults, ChangedBy, ControlsChanged, Defaults, GetDefaults};
 use super::error::SessionError;
 use super::messages::{
     AttachReader, Command, DecideRequest, DecisionInput, Deleted, ListSessions, ParkAll,
@@ -208,6 +211,62 @@ impl ThreadsHandle {
     /// [`SessionError`].
     pub async fn delete(&self, id: &ThreadId) -> Answer<Deleted> {
         self.command(id, Command::Delete).await
+    }
+
+    /// The session's controls.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn controls(&self, id: &ThreadId) -> Answer<Controls> {
+        self.command(id, Command::Controls).await
+    }
+
+    /// Changes the session's controls; `by` is named in its transcript.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn change_controls(
+        &self,
+        id: &ThreadId,
+        change: ControlsChange,
+        by: Option<ChangedBy>,
+    ) -> Answer<ControlsChanged> {
+        let change = Box::new(change);
+        self.command(id, |reply| Command::ChangeControls { change, by, reply }).await
+    }
+
+    /// The controls of new sessions.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn defaults(&self) -> Answer<Defaults> {
+        let asked = self.registry.ask(GetDefaults, self.deadline).await;
+        asked.map_err(|error| error.failure("session registry").into())
+    }
+
+    /// Changes the controls of new sessions; `None` where the configuration forbids it.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn change_defaults(&self, change: ControlsChange) -> Answer<Option<ControlsChanged>> {
+        let (reply, waiting) = oneshot::channel();
+        self.registry
+            .tell(ChangeDefaults { change, reply })
+            .map_err(|error| error.failure("session registry"))?;
+        self.answer(waiting).await
+    }
+
+    /// Adds a row to the transcript, or writes it again; answers it as it is then.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn add_row(&self, id: &ThreadId, entry: TranscriptEntry) -> Answer<TranscriptEntry> {
+        self.command(id, |reply| Command::AddRow { entry: Box::new(entry), reply }).await
     }
 
     /// Requests of one list, oldest first: the pending ones, or all.

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use bytes::Bytes;
+use cm_core::controls::{Controls, ControlsChange};
 use cm_core::ids::{Incarnation, RequestId, ThreadId};
 use cm_core::request::{RequestFamily, RequestRecord};
 use cm_core::thread::ThreadRecord;
 use cm_core::wire::{
     ApprovalDecision, ApprovalScope, CreateSession, DynamicTool, MessageAccepted, SendMessage,
-    SessionCreated, SessionSummary,
+    SessionCreated, SessionSummary, TranscriptEntry,
 };
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::controls::{ChangedBy, ControlsChanged};
 use super::error::SessionError;
 use crate::app_server::{Batch, RuntimeDown, RuntimeUp};
 use crate::index::{AttachedReader, ListQuery, RowsChanged};
@@ -190,6 +192,19 @@ pub(super) enum Command {
         item_id: String,
         reply: Reply<Bytes>,
     },
+    /// The session's controls.
+    Controls(Reply<Controls>),
+    ChangeControls {
+        change: Box<ControlsChange>,
+        /// Who is named in the transcript; nothing is written there without.
+        by: Option<ChangedBy>,
+        reply: Reply<ControlsChanged>,
+    },
+    /// Adds a row that is not the runtime's, or writes it again.
+    AddRow {
+        entry: Box<TranscriptEntry>,
+        reply: Reply<TranscriptEntry>,
+    },
     /// Interrupts what runs; answered when nothing does.
     Park(oneshot::Sender<()>),
     /// Loads a thread that was cut and compares it with the runtime's history; told, or dropped,
@@ -232,6 +247,15 @@ impl Command {
                 reply.send(Err(error)).ok();
             }
             Self::Decide { reply, .. } => {
+                reply.send(Err(error)).ok();
+            }
+            Self::Controls(reply) => {
+                reply.send(Err(error)).ok();
+            }
+            Self::ChangeControls { reply, .. } => {
+                reply.send(Err(error)).ok();
+            }
+            Self::AddRow { reply, .. } => {
                 reply.send(Err(error)).ok();
             }
             // A thread that cannot be asked has nothing that could be waited for.

@@ -15,7 +15,8 @@
 //!   durable and visible.
 //! - `inbound`: what the child says of it; `frames`: the stream events that this becomes.
 //! - `commands`: messages and turns; `sessions`: creation, names, archive, deletion; `requests`:
-//!   approvals, questions and tool calls; `calls`: calls of the child that these wait for.
+//!   approvals, questions and tool calls; `controls`: what a turn may do; `rows`: rows of the
+//!   transcript that are not the runtime's; `calls`: calls of the child that these wait for.
 //! - `recovery`: what a thread does that was cut; `snapshot`: how unfinished sessions stand, for
 //!   subscribers that come back.
 //! - `view`, `detail`: what clients see; `paths`: looking at files; `config`: defaults, and the cage
@@ -25,6 +26,7 @@ mod actor;
 mod calls;
 mod commands;
 mod config;
+mod controls;
 mod detail;
 mod error;
 mod flush;
@@ -42,6 +44,7 @@ mod registry_events;
 mod registry_list;
 mod registry_recovery;
 mod requests;
+mod rows;
 mod sessions;
 mod snapshot;
 #[cfg(test)]
@@ -49,6 +52,7 @@ mod tests;
 mod view;
 
 pub use config::{Cage, CageError, STORE_PATIENCE, ThreadConfig};
+pub use controls::{ChangedBy, ControlsChanged, Defaults};
 pub use error::SessionError;
 pub use handle::ThreadsHandle;
 pub use messages::{DecisionInput, Deleted, SteerFailure};

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::actor::Thread;
 use crate::clock;
 use crate::store::{
-    OpenMark, StoreError, drop_items, drop_requests, put_item, put_open, put_request, put_thread,
-    put_turn,
+    OpenMark, StoreError, drop_items, drop_requests, put_item, put_note, put_open, put_request,
+    put_thread, put_turn,
 };
 
 impl Thread {
@@ -23,6 +23,9 @@ impl Thread {
             }
             for item in writes.items {
                 put_item(&mut self.writes, &self.id, item)?;
+            }
+            for note in &writes.notes {
+                put_note(&mut self.writes, &self.id, note)?;
             }
             Ok::<_, StoreError>(())
         })();

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use cm_core::controls::DefaultsRecord;
 use cm_core::event::FrameBatch;
 use cm_core::ids::{Incarnation, ThreadId};
 use cm_core::restart::{Policy, Restart};
@@ -101,6 +102,8 @@ pub struct ThreadRegistry {
     pub(super) loaded: HashMap<ThreadId, Incarnation>,
     /// Threads that were cut and are to be loaded again.
     pub(super) recovering: Recovering,
+    /// What clients changed for new sessions.
+    pub(super) changed_defaults: DefaultsRecord,
 }
 
 /// The spec of the registry. `state` is kept current with its supervision.
@@ -145,6 +148,7 @@ pub fn registry_spec(
                 degraded: HashMap::new(),
                 loaded: HashMap::new(),
                 recovering: Recovering::default(),
+                changed_defaults: DefaultsRecord::default(),
             };
             let address = ThreadRegistry::create(|ctx| {
                 ctx.set_mailbox_capacity(MAILBOX);
@@ -258,6 +262,7 @@ impl Actor for ThreadRegistry {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.read_defaults(ctx);
         self.read_lists(ctx);
         self.settle_open(ctx);
         self.watch_idle(ctx);

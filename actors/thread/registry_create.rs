@@ -39,7 +39,7 @@ impl Handler<StartSession> for ThreadRegistry {
         _: &mut Self::Context,
     ) -> Self::Result {
         let config = Arc::clone(&self.shared.config);
-        let controls = config.defaults.patched(&body.patch());
+        let controls = self.defaults().patched(&body.patch());
         // A relative folder means the one that the child would take it for.
         let cwd = config.default_cwd.join(body.cwd.as_deref().unwrap_or_default());
         let (folder, sandbox) = (cwd.clone(), controls.filesystem_sandbox);
@@ -180,7 +180,7 @@ impl ThreadRegistry {
             id: id.clone(),
             title: None,
             cwd: self.shared.config.default_cwd.to_string_lossy().into_owned(),
-            controls: self.shared.config.defaults.clone(),
+            controls: self.defaults(),
             dynamic_tools: None,
             materialized: true,
             archived: false,

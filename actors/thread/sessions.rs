@@ -271,11 +271,9 @@ impl Thread {
 
     /// Tells everyone that what lists show of the session has changed. It is stored in one batch
     /// with the change and shown when that is on the disk: a crash in between loses neither.
-    fn tell_with_change(&mut self, reason: &str) {
+    pub(super) fn tell_with_change(&mut self, reason: &str) {
         let payload = json!({ "reason": reason, "session": self.summary() });
-        let told = &mut self.durable.get_or_insert_default().frames;
-        let (to, class) = (Audience::Everyone, Durability::DurableFirst);
-        frames::push(told, "session_updated", &to, Some(&self.id), class, &payload);
+        self.tell_when_durable("session_updated", true, &payload);
     }
 
     pub(super) fn archive(&mut self, reply: Reply<()>, ctx: &mut Context<Self>) {

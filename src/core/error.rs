@@ -97,6 +97,8 @@ error_codes! {
     AlreadyResolved = "already_resolved", 409, 1008, exit::CONFLICT, false;
     /// Another process holds the thread.
     ThreadInUse = "thread_in_use", 409, 1008, exit::CONFLICT, true;
+    /// The configuration keeps clients from changing it.
+    Locked = "locked", 423, 1008, exit::CONFLICT, false;
     /// The session was deleted.
     Deleted = "deleted", 410, 1008, exit::NOT_FOUND, false;
     /// The body is larger than the limit.

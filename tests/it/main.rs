@@ -45,6 +45,7 @@ mod flow_turn;
 mod bad_input;
 mod child_failures;
 mod concurrency;
+mod controls;
 mod crowd;
 mod decisions;
 mod fake_app;

@@ -217,6 +217,7 @@ impl Bench {
         });
         let config = ThreadConfig {
             defaults: Controls::default(),
+            defaults_locked: false,
             default_cwd: PathBuf::from("/"),
             cage: Cage::new(&[]),
             idle: options.idle,

@@ -9,12 +9,14 @@
 //!
 //! # Layout
 //!
-//! - `record`: what is stored; `item`: reading an item in place; `kept`: how much is kept.
+//! - `record`: what is stored; `item`: reading an item in place; `kept`: how much is kept; `note`:
+//!   rows that are not the runtime's.
 //! - `state`: a living thread and its transitions; `remembered`: the items that it knows.
 //! - `reconcile`: what the runtime's own history says after a crash.
 
 mod item;
 mod kept;
+mod note;
 mod reconcile;
 mod record;
 mod remembered;
@@ -24,6 +26,7 @@ mod tests;
 
 pub use item::RawItem;
 pub use kept::{Kept, ROW_OVERHEAD};
+pub use note::{NOTE_RECORD_VERSION, NoteRecord};
 pub use reconcile::{HistoryPage, HistoryTurn, Reconciled, read_thread_turns, read_turns_page};
 pub use record::{
     ItemRecord, ItemState, THREAD_RECORD_VERSION, ThreadRecord, Title, TurnRecord, TurnStatus,

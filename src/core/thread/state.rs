@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use super::item::{RawItem, digest};
 use super::kept::ROW_OVERHEAD;
+use super::note::{NOTE_RECORD_VERSION, NoteRecord};
 use super::record::{ItemRecord, ItemState, ThreadRecord, Title, TurnRecord, TurnStatus};
 use super::remembered::Remembered;
+use crate::wire::TranscriptEntry;
 
 /// Ended turns and their items that are remembered for events that come late.
 ///
@@ -37,6 +39,8 @@ pub struct Writes {
     pub turns: Vec<TurnRecord>,
     /// Items that changed.
     pub items: Vec<ItemWrite>,
+    /// Rows that are not the runtime's and changed.
+    pub notes: Vec<NoteRecord>,
     /// Rows whose items are to go.
     pub dropped: Vec<Range<u64>>,
 }
@@ -47,12 +51,13 @@ impl Writes {
         self.thread |= other.thread;
         self.turns.extend(other.turns);
         self.items.extend(other.items);
+        self.notes.extend(other.notes);
         self.dropped.extend(other.dropped);
     }
 
     /// Whether nothing is to be stored.
     pub fn is_empty(&self) -> bool {
-        !self.thread && self.turns.is_empty() && self.items.is_empty() && self.dropped.is_empty()
+        *self == Self::default()
     }
 }
 
@@ -312,6 +317,28 @@ impl ThreadState {
         let items = vec![ItemWrite { record: row, body: Some(body) }];
         let dropped = self.record.kept.trim(self.item_cap).into_iter().collect();
         Writes { thread: true, items, dropped, ..Writes::default() }
+    }
+
+    /// A row that is not the runtime's is added, or written again where it is `known`; answers it
+    /// as it is then.
+    pub fn note(
+        &mut self,
+        known: Option<&NoteRecord>,
+        entry: TranscriptEntry,
+    ) -> (TranscriptEntry, Writes) {
+        let first_row = self.record.kept.first_row();
+        let known = known.filter(|known| known.ordinal >= first_row);
+        let entry = match known {
+            Some(known) => known.entry.written_again(&entry),
+            None => entry,
+        };
+        let ordinal = known.map_or_else(|| self.next_row(), |known| known.ordinal);
+        let before = known.map_or(0, |known| known.weight());
+        let note = NoteRecord { version: NOTE_RECORD_VERSION, ordinal, entry };
+        self.record.kept.count(ordinal, before, note.weight(), self.item_cap);
+        let row = note.entry.clone();
+        let dropped = self.record.kept.trim(self.item_cap).into_iter().collect();
+        (row, Writes { thread: true, notes: vec![note], dropped, ..Writes::default() })
     }
 
     /// The runtime, or a client of it, named the thread.

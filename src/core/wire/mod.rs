@@ -4,12 +4,17 @@
 //! are additions that its clients ignore. Unknown members of requests are ignored too.
 
 mod coerce;
+mod controls;
 mod health;
 mod requests;
 mod runtime;
 mod sessions;
 mod stream;
 
+pub use controls::{
+    ApprovalPolicyChanged, ChangeApprovalPolicy, ChangeControls, ChangeSettings, ControlsScope,
+    LOCKED, SessionControlsView, SettingsMode, SettingsView,
+};
 pub use health::{
     AppServerView, AuthHealth, CodexHealth, ExitView, Health, Liveness, QueueHealth, Readiness,
     Reason, RestartBody, RestartRequested, RuntimeView, ServiceInfo, StoreHealth, TreeNode,
@@ -26,7 +31,7 @@ pub use runtime::{
 };
 pub use sessions::{
     CreateSession, DynamicTool, ErrorBody, Interrupt, MessageAccepted, Rename, ResumeSession, Role,
-    RowStatus, SendMessage, SessionCreated, SessionDetail, SessionList, SessionProblem,
+    RowAdded, RowStatus, SendMessage, SessionCreated, SessionDetail, SessionList, SessionProblem,
     SessionSummary, Steer, SteerResult, TranscriptEntry, UNTITLED,
 };
 pub use stream::{StreamCommand, StreamFrame};

@@ -183,7 +183,7 @@ pub struct SessionList {
 }
 
 /// Who a transcript row is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// The person or program that sent the message.
@@ -195,7 +195,7 @@ pub enum Role {
 }
 
 /// How far a transcript row is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RowStatus {
     /// Still growing.
@@ -209,7 +209,7 @@ pub enum RowStatus {
 }
 
 /// One row of a transcript.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TranscriptEntry {
     /// Item id, or an id with a prefix such as `approval-`.
@@ -234,6 +234,19 @@ pub struct TranscriptEntry {
     pub completed_at: Option<i64>,
     /// How far it is.
     pub status: RowStatus,
+}
+
+/// Answer of `POST /api/sessions/:id/transcript/upsert`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RowAdded {
+    /// Always `ok`.
+    #[schema(pattern = "^ok$")]
+    pub status: String,
+    /// The session.
+    pub session_id: ThreadId,
+    /// The row as it is now.
+    pub entry: TranscriptEntry,
 }
 
 /// Body of `POST /api/sessions/:id/messages`.

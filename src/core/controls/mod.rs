@@ -1,12 +1,19 @@
 //! Session controls: what a turn may do, and how the runtime spells it.
 
+mod change;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+pub use change::{
+    ControlsChange, DEFAULTS_RECORD_VERSION, DefaultsRecord, NewControls, SettingsChange,
+};
 
 macro_rules! text_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant,)* }
 
         impl $name {
@@ -87,7 +94,7 @@ text_enum! {
 }
 
 /// The controls of one session. All five members are always present in answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Controls {
     /// Model id; `None` leaves the choice to the runtime.
