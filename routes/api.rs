@@ -19,8 +19,8 @@ use crate::answer::ApiError;
 use crate::metrics::HttpStats;
 use crate::security::Doorkeeper;
 use crate::{
-    codex, controls, health, metrics, openapi, requests, runtime, security, sessions, stream,
-    transcript, turns,
+    actions, codex, controls, health, metrics, openapi, requests, runtime, security, sessions,
+    stream, transcript, turns,
 };
 
 /// Facts about the server that do not change while it runs.
@@ -180,6 +180,11 @@ routes! {
     post "/api/sessions/{id}/messages" => turns::send,
     post "/api/sessions/{id}/interrupt" => turns::interrupt,
     post "/api/sessions/{id}/turns/{turn}/steer" => turns::steer,
+    post "/api/sessions/{id}/fork" => actions::fork,
+    post "/api/sessions/{id}/compact" => actions::compact,
+    post "/api/sessions/{id}/rollback" => actions::roll_back,
+    post "/api/sessions/{id}/background-terminals/clean" => actions::clean_terminals,
+    post "/api/sessions/{id}/review" => actions::review,
     read "/api/sessions/{id}/session-controls" => controls::read,
     post "/api/sessions/{id}/session-controls" => controls::change,
     post "/api/sessions/{id}/approval-policy" => controls::change_policy,

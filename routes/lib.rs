@@ -9,11 +9,12 @@
 //!   description of the API.
 //! - `codex`: operations that the Codex runtime answers itself.
 //! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`,
-//!   `controls`, `transcript`: one file a resource.
+//!   `actions`, `controls`, `transcript`: one file a resource.
 //! - [`metrics`]: `GET /metrics`; `read_model`: each worker's copy of the lists.
 //! - [`stream`]: `GET /api/stream`: the worker's hub, the socket, the body that it writes.
 //! - [`security`]: who may talk to the server.
 
+mod actions;
 mod answer;
 pub mod api;
 mod body;

@@ -11,7 +11,7 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::{ContentBuilder, RefOr};
 use utoipa::{IntoResponses, OpenApi, ToSchema};
 
-use crate::{codex, controls, transcript};
+use crate::{actions, codex, controls, transcript};
 
 /// Answers with an error body, by status.
 fn errors<const N: usize>(described: [(&str, &str); N]) -> BTreeMap<String, RefOr<Response>> {
@@ -110,6 +110,11 @@ answers! {
         codex::config::write_batch,
         codex::commands::execute,
         codex::commands::feedback,
+        actions::fork,
+        actions::compact,
+        actions::roll_back,
+        actions::clean_terminals,
+        actions::review,
         controls::read,
         controls::change,
         controls::change_policy,

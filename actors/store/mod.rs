@@ -14,7 +14,8 @@
 //!   formats; `high_water`: how a loss is noticed; `restore`: what takes a damaged one's place.
 //! - `export`, `import`, `copy`, `check`, `maintain`: what is done with a store as a whole.
 //! - [`keys`], `records`: what lies where, and in which form; `lists`: reading all threads;
-//!   `transcript`: reading a thread's items; `notes`: rows that are not the runtime's; `migrate`: records of the first format.
+//!   `transcript`: reading a thread's items; `notes`: rows that are not the runtime's;
+//!   `fork`: copying a history; `migrate`: records of the first format.
 
 mod actor;
 mod backend;
@@ -26,6 +27,7 @@ mod engine;
 mod envelope;
 mod export;
 mod folder;
+mod fork;
 mod format;
 mod handle;
 mod high_water;
@@ -59,6 +61,7 @@ pub use batch::{StoreValue, WriteBatch};
 pub use check::{Check, DamagedRecord, Kind};
 pub use export::ExportPlan;
 pub use folder::StoreFolder;
+pub use fork::{CopiedHistory, CopiedPage, copy_history};
 pub use handle::{StoreCondition, StoreHandle, Ticket};
 pub use import::{ExportInfo, ImportError};
 pub use layered::Layered;

@@ -7,6 +7,7 @@ use cm_core::wire::{MessageAccepted, SendMessage, SessionCreated, SessionSummary
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::actions::{RollingBack, ThreadAction};
 use super::error::SessionError;
 use super::messages::{Deleted, Reply, SteerFailure};
 use super::recovery::Comparison;
@@ -35,7 +36,7 @@ pub(super) enum Pending {
     /// `turn/steer`.
     Steer { reply: Reply<Result<(), SteerFailure>> },
     /// `turn/interrupt`.
-    Interrupt { turn_id: String, reply: Option<Reply<String>> },
+    Interrupt { turn_id: String, tries: u32, reply: Option<Reply<String>> },
     /// `thread/name/set` right after `thread/start`.
     FirstName { warnings: Vec<String>, result: Value, reply: Reply<SessionCreated> },
     /// `thread/name/set`.
@@ -49,6 +50,10 @@ pub(super) enum Pending {
     Delete { file: Option<PathBuf>, reply: Reply<Deleted> },
     /// `thread/backgroundTerminals/clean`: what an interrupt left running.
     CleanTerminals,
+    /// Something that the runtime does with the thread.
+    Act { method: &'static str, reply: Reply<Value> },
+    /// `thread/rollback` or `thread/revert`.
+    RollBack { rolling: RollingBack, reply: Reply<Value> },
     /// A page of the runtime's history, for a thread that was cut.
     History(Box<Comparison>),
 }
@@ -69,6 +74,7 @@ impl Pending {
             Self::Rename { reply, .. } => answer(reply, Err(error)),
             Self::Archive { reply } => answer(reply, Err(error)),
             Self::Delete { reply, .. } => answer(reply, Err(error)),
+            Self::Act { reply, .. } | Self::RollBack { reply, .. } => answer(reply, Err(error)),
             Self::CleanTerminals | Self::History(_) => {}
         }
     }
@@ -89,6 +95,8 @@ impl Pending {
 pub(super) enum AfterResume {
     /// Start a turn.
     Send { body: SendMessage, warnings: Vec<String>, reply: Reply<MessageAccepted> },
+    /// Let the runtime do something with the thread.
+    Act { action: ThreadAction, reply: Reply<Value> },
     /// It was asked for as such.
     Answer { reply: Reply<SessionCreated> },
     /// Compare with the runtime's history, because the thread was cut.
@@ -111,6 +119,7 @@ impl AfterResume {
         match self {
             Self::Send { reply, .. } => answer(reply, Err(error)),
             Self::Answer { reply } => answer(reply, Err(error)),
+            Self::Act { reply, .. } => answer(reply, Err(error)),
             Self::Compare => {}
         }
     }

@@ -12,7 +12,6 @@ use cm_core::rpc::RawJson;
 use cm_core::thread::Writes;
 use cm_core::wire::{DynamicTool, MessageAccepted, SendMessage};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use super::actor::Thread;
 use super::calls::{AfterResume, Pending, answer, steer_failure, tool_specs};
@@ -42,6 +41,9 @@ impl Handler<Command> for Thread {
             Command::Created { record, result, warnings, reply } => {
                 self.created(*record, result, warnings, reply, ctx)
             }
+            Command::ForkSource(reply) => self.fork_source(reply, ctx),
+            Command::Forked { source, result, reply } => self.forked(&source, result, reply, ctx),
+            Command::Act { action, reply } => self.act(action, reply, ctx),
             Command::Detail(reply) => self.detail(reply, ctx),
             Command::Send { body, reply } => self.send(body, reply, ctx),
             Command::Interrupt { turn_id, reply } => self.interrupt(turn_id, reply, ctx),
@@ -308,37 +310,6 @@ impl Thread {
         self.call("turn/steer", params, Pending::Steer { reply }, ctx);
     }
 
-    fn interrupt(
-        &mut self,
-        turn_id: Option<String>,
-        reply: Reply<String>,
-        ctx: &mut Context<Self>,
-    ) {
-        // A turn that does not run is not asked for: codex 0.106 never answers that.
-        let turn_id = match turn_id {
-            Some(turn_id) if self.state.is_running(&turn_id) => Some(turn_id),
-            Some(_) => None,
-            None => self.state.active_turn().map(|turn| turn.id.clone()),
-        };
-        let Some(turn_id) = turn_id else {
-            return answer(reply, Err(SessionError::NoActiveTurn(self.id.clone())));
-        };
-        let params = json!({ "threadId": self.id, "turnId": turn_id });
-        let pending = Pending::Interrupt { turn_id, reply: Some(reply) };
-        self.call("turn/interrupt", params, pending, ctx);
-    }
-
-    /// Interrupts what runs because the child is about to be stopped.
-    fn park(&mut self, parked: oneshot::Sender<()>, ctx: &mut Context<Self>) {
-        self.parked = Some(parked);
-        let ids: Vec<String> = self.state.running().iter().map(|turn| turn.id.clone()).collect();
-        for turn_id in ids {
-            let params = json!({ "threadId": self.id, "turnId": turn_id });
-            let pending = Pending::Interrupt { turn_id, reply: None };
-            self.call("turn/interrupt", params, pending, ctx);
-        }
-    }
-
     /// The answer to one of our calls, at its place in the child's output.
     pub(super) fn answered(
         &mut self,
@@ -388,7 +359,9 @@ impl Thread {
                 }
                 Err(error) => answer(reply, Err(error.failure("turn/steer").into())),
             },
-            Pending::Interrupt { turn_id, reply } => self.interrupted(turn_id, outcome, reply, ctx),
+            Pending::Interrupt { turn_id, tries, reply } => {
+                self.interrupted(turn_id, outcome, tries, reply, ctx);
+            }
             Pending::Resume { then, controls, loads } => {
                 self.resumed(outcome, controls, loads, then, ctx);
             }
@@ -405,6 +378,8 @@ impl Thread {
                 let encoded = |result| RawJson::encode(&result).unwrap_or_else(|_| RawJson::null());
                 self.history_answered(*comparison, outcome.map(encoded), ctx);
             }
+            Pending::Act { method, reply } => self.acted(method, outcome, reply, ctx),
+            Pending::RollBack { rolling, reply } => self.rolled_back(outcome, rolling, reply, ctx),
             Pending::Delete { file, reply } => self.deleted(outcome, file, reply, ctx),
             Pending::CleanTerminals => {
                 if let Err(error) = outcome {
@@ -455,37 +430,5 @@ impl Thread {
         self.when_durable(Box::new(move |_, _, stored| {
             answer(reply, stored.map(|()| accepted).map_err(SessionError::from));
         }));
-    }
-
-    fn interrupted(
-        &mut self,
-        turn_id: String,
-        outcome: Result<Value, CallFailure>,
-        reply: Option<Reply<String>>,
-        ctx: &mut Context<Self>,
-    ) {
-        let result = match outcome {
-            Ok(_) => {
-                self.clean_terminals(ctx);
-                Ok(turn_id)
-            }
-            // The turn ended by itself in the meantime.
-            Err(CallFailure::Rpc(_)) if !self.state.is_running(&turn_id) => {
-                Err(SessionError::NoActiveTurn(self.id.clone()))
-            }
-            Err(error) => Err(error.failure("turn/interrupt").into()),
-        };
-        if let Some(reply) = reply {
-            answer(reply, result);
-        }
-    }
-
-    /// From codex 0.140 on an interrupted turn's command goes on as a background terminal.
-    fn clean_terminals(&mut self, ctx: &mut Context<Self>) {
-        const METHOD: &str = "thread/backgroundTerminals/clean";
-        if self.child_has(METHOD) {
-            let params = json!({ "threadId": self.id });
-            self.call(METHOD, params, Pending::CleanTerminals, ctx);
-        }
     }
 }

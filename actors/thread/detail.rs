@@ -3,7 +3,7 @@
 //! A history may be long, so it is written straight from what is stored, item by item, and what
 //! the runtime said is copied as it came.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use cm_core::ids::ThreadId;
@@ -46,7 +46,9 @@ struct Row {
 ///
 /// [`StoreError`].
 pub(super) fn encode(store: &dyn Store, id: &ThreadId, head: &Head) -> Result<Bytes, StoreError> {
-    let turns = read_turns(store, id)?;
+    let (turns, gone): (Vec<TurnRecord>, Vec<TurnRecord>) =
+        read_turns(store, id)?.into_iter().partition(|turn| !turn.rolled_back);
+    let gone: HashSet<&str> = gone.iter().map(|turn| turn.id.as_str()).collect();
     let by_id: HashMap<&str, &TurnRecord> =
         turns.iter().map(|turn| (turn.id.as_str(), turn)).collect();
     let first_row = head.kept.first_row();
@@ -55,6 +57,9 @@ pub(super) fn encode(store: &dyn Store, id: &ThreadId, head: &Head) -> Result<By
         rows.add(0, &trimmed_row(first_row))?;
     }
     visit_items(store, id, &mut |record, body| {
+        if gone.contains(record.turn_id.as_str()) {
+            return Ok(());
+        }
         let turn = by_id.get(record.turn_id.as_str()).copied();
         // One item at a time is a tree in memory.
         let item: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
@@ -69,12 +74,15 @@ pub(super) fn encode(store: &dyn Store, id: &ThreadId, head: &Head) -> Result<By
         Ok(())
     })?;
     for request in read_thread_requests(store, id)? {
-        if request.ordinal >= first_row {
+        let is_gone = request.turn_id.as_deref().is_some_and(|turn| gone.contains(turn));
+        if request.ordinal >= first_row && !is_gone {
             rows.add(request.ordinal, &request_row(&request))?;
         }
     }
     rows.rows.sort_by_key(|row| row.ordinal);
-    rows.add_notes(read_notes(store, id)?)?;
+    let mut notes = read_notes(store, id)?;
+    notes.retain(|note| !gone.contains(note.entry.turn_id.as_str()));
+    rows.add_notes(notes)?;
     rows.explain(&turns)?;
     let mut out = Vec::new();
     out.extend_from_slice(b"{\"session\":");

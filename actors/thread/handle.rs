@@ -15,8 +15,10 @@ use cm_core::wire::{
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::actions::ThreadAction;
 use super::controls::{ChangeDefaults, ChangedBy, ControlsChanged, Defaults, GetDefaults};
 use super::error::SessionError;
+use super::fork::ForkSession;
 use super::messages::{
     AttachReader, Command, DecideRequest, DecisionInput, Deleted, ListSessions, ParkAll,
     ReadRequestParams, Reply, StartSession, SteerFailure, ToThread,
@@ -211,6 +213,28 @@ impl ThreadsHandle {
     /// [`SessionError`].
     pub async fn delete(&self, id: &ThreadId) -> Answer<Deleted> {
         self.command(id, Command::Delete).await
+    }
+
+    /// Forks the session.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn fork(&self, id: &ThreadId) -> Answer<SessionCreated> {
+        let (reply, waiting) = oneshot::channel();
+        self.registry
+            .tell(ForkSession { id: id.clone(), reply })
+            .map_err(|error| error.failure("session registry"))?;
+        self.answer(waiting).await
+    }
+
+    /// Lets the runtime do something with the session; answers what it says.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn act(&self, id: &ThreadId, action: ThreadAction) -> Answer<Value> {
+        self.command(id, |reply| Command::Act { action, reply }).await
     }
 
     /// The session's controls.

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::actions::ThreadAction;
 use super::controls::{ChangedBy, ControlsChanged};
 use super::error::SessionError;
 use crate::app_server::{Batch, RuntimeDown, RuntimeUp};
@@ -150,6 +151,19 @@ pub(super) enum Command {
         warnings: Vec<String>,
         reply: Reply<SessionCreated>,
     },
+    /// What a fork of the session takes over.
+    ForkSource(Reply<Box<ThreadRecord>>),
+    /// The child answered `thread/fork`, and this is the fork: copy the history, then answer.
+    Forked {
+        source: Box<ThreadRecord>,
+        result: Value,
+        reply: Reply<SessionCreated>,
+    },
+    /// Lets the runtime do something with the thread.
+    Act {
+        action: ThreadAction,
+        reply: Reply<Value>,
+    },
     /// The session with its transcript, as JSON.
     Detail(Reply<Bytes>),
     Send {
@@ -219,7 +233,16 @@ impl Command {
     pub(super) fn refuse(self, error: SessionError) {
         // Whoever asked may have stopped waiting, so a failed send is nothing to report.
         match self {
-            Self::Created { reply, .. } | Self::Unarchive(reply) | Self::Resume { reply, .. } => {
+            Self::Created { reply, .. }
+            | Self::Forked { reply, .. }
+            | Self::Unarchive(reply)
+            | Self::Resume { reply, .. } => {
+                reply.send(Err(error)).ok();
+            }
+            Self::ForkSource(reply) => {
+                reply.send(Err(error)).ok();
+            }
+            Self::Act { reply, .. } => {
                 reply.send(Err(error)).ok();
             }
             Self::Detail(reply) | Self::Item { reply, .. } => {

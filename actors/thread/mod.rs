@@ -14,14 +14,17 @@
 //! - `actor`: a thread's state; `notes`: what it notes for the store; `flush`: how that becomes
 //!   durable and visible.
 //! - `inbound`: what the child says of it; `frames`: the stream events that this becomes.
-//! - `commands`: messages and turns; `sessions`: creation, names, archive, deletion; `requests`:
-//!   approvals, questions and tool calls; `controls`: what a turn may do; `rows`: rows of the
+//! - `actions`: what the runtime does with a thread beside turns; `fork`: a session that begins with
+//!   the history of another one.
+//! - `commands`: messages and turns; `interrupt`: turns that are stopped; `sessions`: creation, names,
+//!   archive, deletion; `requests`: approvals, questions and tool calls; `controls`: what a turn may do; `rows`: rows of the
 //!   transcript that are not the runtime's; `calls`: calls of the child that these wait for.
 //! - `recovery`: what a thread does that was cut; `snapshot`: how unfinished sessions stand, for
 //!   subscribers that come back.
 //! - `view`, `detail`: what clients see; `paths`: looking at files; `config`: defaults, and the cage
 //!   around the manager's own state.
 
+mod actions;
 mod actor;
 mod calls;
 mod commands;
@@ -30,9 +33,11 @@ mod controls;
 mod detail;
 mod error;
 mod flush;
+mod fork;
 mod frames;
 mod handle;
 mod inbound;
+mod interrupt;
 mod messages;
 mod notes;
 mod passivation;
@@ -51,6 +56,7 @@ mod snapshot;
 mod tests;
 mod view;
 
+pub use actions::ThreadAction;
 pub use config::{Cage, CageError, STORE_PATIENCE, ThreadConfig};
 pub use controls::{ChangedBy, ControlsChanged, Defaults};
 pub use error::SessionError;

@@ -308,7 +308,12 @@ impl Thread {
     pub(super) fn interrupt_mistrusted(&mut self, ctx: &mut Context<Self>) {
         for turn_id in std::mem::take(&mut self.recovery.to_interrupt) {
             let params = json!({ "threadId": self.id, "turnId": turn_id });
-            self.call("turn/interrupt", params, Pending::Interrupt { turn_id, reply: None }, ctx);
+            self.call(
+                "turn/interrupt",
+                params,
+                Pending::Interrupt { turn_id, tries: 0, reply: None },
+                ctx,
+            );
         }
     }
 }

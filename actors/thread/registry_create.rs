@@ -20,14 +20,16 @@ use super::registry::ThreadRegistry;
 use crate::app_server::{Call, CallFailure, CallOutcome, Owner};
 use crate::clock;
 
-/// A session whose `thread/start` waits.
+/// A session whose `thread/start` or `thread/fork` waits.
 #[derive(Debug)]
 pub(super) struct PendingCreate {
-    controls: Controls,
-    cwd: String,
-    dynamic_tools: Option<Value>,
-    warnings: Vec<String>,
-    reply: Reply<SessionCreated>,
+    pub(super) controls: Controls,
+    pub(super) cwd: String,
+    pub(super) dynamic_tools: Option<Value>,
+    pub(super) warnings: Vec<String>,
+    /// The session that it is a fork of.
+    pub(super) source: Option<Box<ThreadRecord>>,
+    pub(super) reply: Reply<SessionCreated>,
 }
 
 impl Handler<StartSession> for ThreadRegistry {
@@ -103,21 +105,24 @@ impl ThreadRegistry {
             return Err((reply, error.failure("thread/start").into()));
         }
         let warnings = Cage::warning(controls.filesystem_sandbox).into_iter().collect();
-        let pending = PendingCreate { controls, cwd, dynamic_tools, warnings, reply };
+        let pending = PendingCreate { controls, cwd, dynamic_tools, warnings, source: None, reply };
         self.creating.insert(token, pending);
         Ok(())
     }
 
-    /// The child answered `thread/start`; the thread's actor is there before anything else of the
+    /// The child answered `thread/start` or `thread/fork`; the thread's actor is there before anything else of the
     /// thread is looked at.
     pub(super) fn created(&mut self, token: u64, outcome: &CallOutcome) {
         let Some(pending) = self.creating.remove(&token) else {
             return;
         };
-        let PendingCreate { controls, cwd, dynamic_tools, warnings, reply } = pending;
+        let PendingCreate { controls, cwd, dynamic_tools, warnings, source, reply } = pending;
         let result = match read_outcome(outcome) {
             Ok(result) => result,
-            Err(error) => return answer(reply, Err(error.failure("thread/start").into())),
+            Err(error) => {
+                let method = if source.is_some() { "thread/fork" } else { "thread/start" };
+                return answer(reply, Err(error.failure(method).into()));
+            }
         };
         let id = result.pointer("/thread/id").and_then(Value::as_str);
         let Some(id) = id.and_then(|id| ThreadId::parse(id).ok()) else {
@@ -159,6 +164,9 @@ impl ThreadRegistry {
         }
         if self.living(&id).is_none() {
             self.start_fresh(record.clone());
+        }
+        if let Some(source) = source {
+            return self.hand_on(&id, Command::Forked { source, result, reply });
         }
         let record = Box::new(record);
         self.hand_on(&id, Command::Created { record, result, warnings, reply });

@@ -133,7 +133,12 @@ impl Thread {
         let turn_id = record.turn_id.clone().filter(|turn| self.state.is_running(turn));
         let Some(turn_id) = turn_id.filter(|_| by_policy && stops && !says_so) else { return };
         let params = json!({ "threadId": self.id, "turnId": turn_id });
-        self.call("turn/interrupt", params, Pending::Interrupt { turn_id, reply: None }, ctx);
+        self.call(
+            "turn/interrupt",
+            params,
+            Pending::Interrupt { turn_id, tries: 0, reply: None },
+            ctx,
+        );
     }
 
     /// A request changed. One that has ended stays, and is marked as unfinished, until its record

@@ -78,7 +78,8 @@ impl Thread {
             result.get("thread").cloned().unwrap_or_else(|| self.state.record.thread.clone());
         self.tell_with_change("created");
         self.when_durable(Box::new(move |_, _, stored| {
-            let created = SessionCreated { status: None, session, thread, warnings };
+            let created =
+                SessionCreated { status: None, source_session_id: None, session, thread, warnings };
             answer(reply, stored.map(|()| created).map_err(SessionError::from));
         }));
     }
@@ -189,10 +190,16 @@ impl Thread {
             AfterResume::Answer { reply } => {
                 let session = self.summary();
                 let thread = result.get("thread").cloned().unwrap_or(Value::Null);
-                let created =
-                    SessionCreated { status: None, session, thread, warnings: Vec::new() };
+                let created = SessionCreated {
+                    status: None,
+                    source_session_id: None,
+                    session,
+                    thread,
+                    warnings: Vec::new(),
+                };
                 answer(reply, Ok(created));
             }
+            AfterResume::Act { action, reply } => self.act_loaded(action, reply, ctx),
             AfterResume::Compare => {}
         }
     }
@@ -309,6 +316,7 @@ impl Thread {
         if !self.state.record.archived {
             let created = SessionCreated {
                 status: Some("ok".to_owned()),
+                source_session_id: None,
                 session: self.summary(),
                 thread: self.state.record.thread.clone(),
                 warnings: Vec::new(),
@@ -342,6 +350,7 @@ impl Thread {
         self.note(Writes { thread: true, ..Writes::default() });
         let created = SessionCreated {
             status: Some("ok".to_owned()),
+            source_session_id: None,
             session: self.summary(),
             thread: self.state.record.thread.clone(),
             warnings: Vec::new(),

@@ -28,6 +28,7 @@
 
 mod common;
 
+mod flow_actions;
 mod flow_approvals;
 mod flow_cli;
 mod flow_interrupts;

@@ -153,6 +153,7 @@ impl ThreadState {
                     started_ms: past.started_ms.unwrap_or(now_ms),
                     ended_ms: past.ended_ms.or(past.started_ms).or(Some(now_ms)),
                     ended_by_manager: false,
+                    rolled_back: false,
                 };
                 self.record.next_turn += 1;
                 self.record.materialized = true;

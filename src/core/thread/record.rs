@@ -176,6 +176,9 @@ pub struct TurnRecord {
     /// later counts more.
     #[serde(default)]
     pub ended_by_manager: bool,
+    /// Whether it was taken back: nobody is shown it any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rolled_back: bool,
 }
 
 /// How far an item is.

@@ -133,6 +133,7 @@ impl ThreadState {
             started_ms: now_ms,
             ended_ms: None,
             ended_by_manager: false,
+            rolled_back: false,
         };
         self.record.next_turn += 1;
         self.record.materialized = true;
@@ -166,6 +167,7 @@ impl ThreadState {
                     started_ms: now_ms,
                     ended_ms: Some(now_ms),
                     ended_by_manager: false,
+                    rolled_back: false,
                 };
                 return Ended { turn, news: false, writes: began };
             }
@@ -207,6 +209,19 @@ impl ThreadState {
     pub fn runtime_down(&mut self, why: &str, now_ms: i64) -> Vec<Ended> {
         let ids: Vec<String> = self.running.iter().map(|turn| turn.id.clone()).collect();
         ids.iter().map(|id| self.turn_lost(id, why, now_ms)).collect()
+    }
+
+    /// Turns were taken back; none of them runs.
+    pub fn rolled_back(&mut self, turns: Vec<TurnRecord>) -> Writes {
+        let gone = |turn: &TurnRecord| turns.iter().any(|gone| gone.id == turn.id);
+        for turn in self.ended.iter_mut().filter(|turn| gone(turn)) {
+            turn.rolled_back = true;
+        }
+        for turn in &turns {
+            self.items.forget_turn(&turn.id);
+        }
+        let turns = turns.into_iter().map(|turn| TurnRecord { rolled_back: true, ..turn });
+        Writes { turns: turns.collect(), thread: true, ..Writes::default() }
     }
 
     /// A message was accepted: its words are kept until the runtime shows them as an item of its

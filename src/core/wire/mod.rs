@@ -3,6 +3,7 @@
 //! Names, spelling and presence of members are version 1's; members that version 1 did not have
 //! are additions that its clients ignore. Unknown members of requests are ignored too.
 
+mod actions;
 mod coerce;
 mod controls;
 mod health;
@@ -11,6 +12,7 @@ mod runtime;
 mod sessions;
 mod stream;
 
+pub use actions::{Review, ReviewDelivery, ReviewTarget, RollBack, SessionActed};
 pub use controls::{
     ApprovalPolicyChanged, ChangeApprovalPolicy, ChangeControls, ChangeSettings, ControlsScope,
     LOCKED, SessionControlsView, SettingsMode, SettingsView,

@@ -30,7 +30,7 @@ pub struct ErrorBody {
 }
 
 /// A session as lists show it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionSummary {
     /// The session's id, which is the thread's id.
@@ -73,7 +73,7 @@ pub struct SessionSummary {
 }
 
 /// What keeps a session from working as it should, until its next turn runs well.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionProblem {
     /// `thread_in_use`, `controls_not_taken`, `resume_failed` or `degraded`.
     pub code: String,
@@ -144,12 +144,16 @@ impl CreateSession {
     }
 }
 
-/// Answer of create, unarchive and resume.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Answer of create, fork, unarchive and resume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct SessionCreated {
     /// Always `ok` where version 1 has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// The session that this one is a fork of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_session_id: Option<ThreadId>,
     /// The session.
     pub session: SessionSummary,
     /// The runtime's thread object.

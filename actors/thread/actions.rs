@@ -1,0 +1,223 @@
+//! What the runtime does with a thread beside turns: compaction, review, turns taken back.
+
+use actix::prelude::*;
+use cm_core::error::{ErrorCode, Failure};
+use cm_core::thread::{TurnRecord, TurnStatus, Writes};
+use serde_json::{Value, json};
+
+use super::actor::Thread;
+use super::calls::{AfterResume, Pending, answer};
+use super::error::SessionError;
+use super::messages::Reply;
+use crate::app_server::CallFailure;
+use crate::store::read_latest_turns;
+
+/// Turns among which those to be taken back are looked for: the most that can be at once.
+const MOST_TURNS: usize = 10_000;
+
+/// Something that the runtime does with a thread.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ThreadAction {
+    /// Makes what the model sees of the history shorter.
+    Compact,
+    /// Ends commands that an interrupt left running.
+    CleanTerminals,
+    /// Reviews something; `target` as the runtime takes it.
+    Review {
+        /// What.
+        target: Value,
+    },
+    /// Takes the latest turns back.
+    RollBack {
+        /// How many.
+        turns: u32,
+    },
+}
+
+impl ThreadAction {
+    /// The runtime's method, as errors name it.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Compact => "thread/compact/start",
+            Self::CleanTerminals => "thread/backgroundTerminals/clean",
+            Self::Review { .. } => "review/start",
+            Self::RollBack { .. } => "thread/rollback",
+        }
+    }
+}
+
+/// Turns that are being taken back.
+#[derive(Debug)]
+pub(super) struct RollingBack {
+    /// As they are stored, oldest first.
+    turns: Vec<TurnRecord>,
+    /// Whether the version was asked for it by its newer name.
+    reverts: bool,
+}
+
+impl Thread {
+    /// Does something with the thread; one that the runtime has not loaded is loaded first.
+    pub(super) fn act(
+        &mut self,
+        action: ThreadAction,
+        reply: Reply<Value>,
+        ctx: &mut Context<Self>,
+    ) {
+        if self.runtime.is_none() {
+            return answer(reply, Err(Self::no_runtime().into()));
+        }
+        if self.state.record.archived {
+            let message = "The session is archived; unarchive it first.";
+            return answer(reply, Err(SessionError::failed(ErrorCode::InvalidState, message)));
+        }
+        if self.is_loaded() {
+            return self.act_loaded(action, reply, ctx);
+        }
+        let controls = self.state.record.controls.clone();
+        self.resume(controls, AfterResume::Act { action, reply }, ctx);
+    }
+
+    /// Does something with a thread that the runtime has loaded.
+    pub(super) fn act_loaded(
+        &mut self,
+        action: ThreadAction,
+        reply: Reply<Value>,
+        ctx: &mut Context<Self>,
+    ) {
+        let method = action.method();
+        let mut params = json!({ "threadId": self.id });
+        match action {
+            ThreadAction::RollBack { turns } => return self.roll_back(turns, reply, ctx),
+            ThreadAction::Review { target } => {
+                params["delivery"] = json!("inline");
+                params["target"] = target;
+            }
+            ThreadAction::Compact | ThreadAction::CleanTerminals => {}
+        }
+        if !self.child_has(method) {
+            return answer(reply, Err(CallFailure::unknown_method(method).into()));
+        }
+        self.call(method, params, Pending::Act { method, reply }, ctx);
+    }
+
+    /// The runtime did something, or did not.
+    pub(super) fn acted(
+        &mut self,
+        method: &'static str,
+        outcome: Result<Value, CallFailure>,
+        reply: Reply<Value>,
+        ctx: &mut Context<Self>,
+    ) {
+        match outcome {
+            Ok(result) => answer(reply, Ok(result)),
+            Err(error) => self.explain(error.failure(method), ctx, |_, failure, _| {
+                answer(reply, Err(failure.into()));
+            }),
+        }
+    }
+
+    /// Takes the latest turns back. Versions differ in how: by number, or by the first turn that
+    /// goes, which needs a history in pages.
+    fn roll_back(&mut self, turns: u32, reply: Reply<Value>, ctx: &mut Context<Self>) {
+        if self.state.active_turn().is_some() {
+            return answer(reply, Err(turn_runs().into()));
+        }
+        let reverts = !self.child_has("thread/rollback");
+        if reverts && !self.child_has("thread/revert") {
+            return answer(reply, Err(CallFailure::unknown_method("thread/rollback").into()));
+        }
+        let flushed = self.flush();
+        ctx.spawn(flushed);
+        let (store, id) = (self.shared.store.clone(), self.id.clone());
+        let read = move |store: &dyn crate::store::Store| read_latest_turns(store, &id, MOST_TURNS);
+        let work = async move { store.read(read).await };
+        self.spawn_busy(work, ctx, move |thread, known, ctx| {
+            let known = match known {
+                Ok(known) => known,
+                Err(error) => return answer(reply, Err(error.into())),
+            };
+            // One may have begun meanwhile.
+            if thread.state.active_turn().is_some() {
+                return answer(reply, Err(turn_runs().into()));
+            }
+            let there = known
+                .into_iter()
+                .filter(|turn| !turn.rolled_back && turn.status != TurnStatus::InProgress);
+            let mut latest: Vec<TurnRecord> = there.collect();
+            latest.drain(..latest.len().saturating_sub(turns as usize));
+            if latest.is_empty() {
+                let message = "The session has no turn that could be taken back.";
+                return answer(reply, Err(SessionError::failed(ErrorCode::InvalidState, message)));
+            }
+            thread.ask_roll_back(RollingBack { turns: latest, reverts }, reply, ctx);
+        });
+    }
+
+    fn ask_roll_back(
+        &mut self,
+        rolling: RollingBack,
+        reply: Reply<Value>,
+        ctx: &mut Context<Self>,
+    ) {
+        let first = rolling.turns.first().map(|turn| turn.id.as_str()).unwrap_or_default();
+        let (method, params) = match rolling.reverts {
+            true => ("thread/revert", json!({ "threadId": self.id, "beforeTurnId": first })),
+            false => {
+                let count = rolling.turns.len();
+                ("thread/rollback", json!({ "threadId": self.id, "numTurns": count }))
+            }
+        };
+        self.call(method, params, Pending::RollBack { rolling, reply }, ctx);
+    }
+
+    /// The runtime took turns back, or did not.
+    pub(super) fn rolled_back(
+        &mut self,
+        outcome: Result<Value, CallFailure>,
+        mut rolling: RollingBack,
+        reply: Reply<Value>,
+        ctx: &mut Context<Self>,
+    ) {
+        let result = match outcome {
+            Ok(result) => result,
+            // 0.155 has the older method and refuses it for histories in pages.
+            Err(CallFailure::Rpc(error))
+                if !rolling.reverts
+                    && error.message.contains("paginated threads do not support")
+                    && self.child_has("thread/revert") =>
+            {
+                rolling.reverts = true;
+                return self.ask_roll_back(rolling, reply, ctx);
+            }
+            // A history that is not in pages was begun by an older version.
+            Err(CallFailure::Rpc(error))
+                if error.message.contains("only supports paginated threads") =>
+            {
+                let message = "An older version of Codex began this session, and this version \
+                               cannot take its turns back. Fork it, or send what should be \
+                               different.";
+                let failure = Failure::new(ErrorCode::MethodNotSupported, message);
+                return answer(reply, Err(failure.into()));
+            }
+            Err(error) => return self.acted("thread/rollback", Err(error), reply, ctx),
+        };
+        let ids: Vec<String> = rolling.turns.iter().map(|turn| turn.id.clone()).collect();
+        let writes = self.state.rolled_back(rolling.turns);
+        self.note(writes);
+        if let Some(thread) = result.get("thread") {
+            self.state.record.adopt(thread);
+            self.note(Writes { thread: true, ..Writes::default() });
+        }
+        let payload = json!({ "threadId": self.id, "turnIds": ids });
+        self.tell_when_durable("session_rolled_back", false, &payload);
+        self.tell_with_change("rolled_back");
+        self.when_durable(Box::new(move |_, _, stored| {
+            answer(reply, stored.map(|()| result).map_err(SessionError::from));
+        }));
+    }
+}
+
+fn turn_runs() -> Failure {
+    let message = "A turn runs in this session; interrupt it or wait for its end.";
+    Failure::new(ErrorCode::InvalidState, message)
+}

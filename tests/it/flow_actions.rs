@@ -1,0 +1,129 @@
+//! What is done with a session beside turns: forks, turns taken back, compaction, review.
+
+use serde_json::{Value, json};
+
+use crate::common::{Act, Bench, DEADLINE, Kind, over_runtimes, rows, text};
+
+over_runtimes!(
+    a_fork_begins_with_the_history_and_goes_its_own_way,
+    turns_are_taken_back,
+    what_the_runtime_has_is_done_and_the_rest_is_said,
+    a_session_that_does_not_exist_is_said_before_anything_else,
+);
+
+/// What the agent said in a session, in order.
+fn said(bench: &Bench, session: &str) -> Vec<String> {
+    let detail = bench.detail(session);
+    rows(&detail, "agentMessage").into_iter().map(|row| text(&row["content"])).collect()
+}
+
+fn a_fork_begins_with_the_history_and_goes_its_own_way(kind: Kind) {
+    let mut bench = Bench::start(kind);
+    let source = bench.session_with(json!({ "approvalPolicy": "on-request" }));
+    bench.complete_turn(&source, &[Act::Say("one")]);
+    bench.complete_turn(&source, &[Act::Say("two")]);
+    let mut stream = bench.app.stream(None);
+    let forked = bench.act(&source, "fork", json!({})).expect_status(200).body;
+    assert_eq!((&forked["status"], &forked["sourceSessionId"]), (&json!("ok"), &json!(source)));
+    let session = &forked["session"];
+    let fork = text(&session["sessionId"]);
+    assert_ne!(fork, source);
+    assert_eq!(session["materialized"], true);
+    assert_eq!(session["approvalPolicy"], "on-request", "the controls are copied");
+    assert_eq!(forked["thread"]["id"], fork);
+    stream.wait_for(
+        |frame| frame["type"] == "session_updated" && frame["threadId"] == fork.as_str(),
+        DEADLINE,
+    );
+    assert_eq!(said(&bench, &fork), ["one", "two"]);
+    bench.complete_turn(&fork, &[Act::Say("mine")]);
+    bench.complete_turn(&source, &[Act::Say("three")]);
+    bench.app.restart();
+    assert_eq!(said(&bench, &fork), ["one", "two", "mine"]);
+    assert_eq!(said(&bench, &source), ["one", "two", "three"]);
+    let turns = bench.detail(&fork)["thread"]["turns"].as_array().map(Vec::len);
+    assert_eq!(turns, Some(3));
+    bench.complete_turn(&fork, &[Act::Say("after")]);
+}
+
+fn turns_are_taken_back(kind: Kind) {
+    let mut bench = Bench::start(kind);
+    let session = bench.session();
+    let none = bench.act(&session, "rollback", json!({}));
+    if kind == Kind::Embedded {
+        let refused = none.expect_status(501).body;
+        assert_eq!(refused["code"], "method_not_supported");
+        assert_eq!(refused["details"]["method"], "thread/rollback");
+        return;
+    }
+    assert_eq!(none.expect_status(409).body["code"], "invalid_state", "there is none yet");
+    for words in ["one", "two", "three"] {
+        bench.complete_turn(&session, &[Act::Say(words)]);
+    }
+    let mut stream = bench.app.stream(Some(&session));
+    let back = bench.act(&session, "rollback", json!({ "numTurns": "2" })).expect_status(200).body;
+    assert_eq!((&back["status"], &back["numTurns"]), (&json!("ok"), &json!(2)));
+    let told = stream.wait_type("session_rolled_back", DEADLINE);
+    assert_eq!(told["payload"]["turnIds"].as_array().map(Vec::len), Some(2));
+    assert_eq!(said(&bench, &session), ["one"]);
+    bench.complete_turn(&session, &[Act::Say("four")]);
+    let forked = bench.act(&session, "fork", json!({})).expect_status(200).body;
+    assert_eq!(said(&bench, &text(&forked["session"]["sessionId"])), ["one", "four"]);
+    bench.app.restart();
+    assert_eq!(said(&bench, &session), ["one", "four"]);
+    let turns = bench.detail(&session)["thread"]["turns"].as_array().map(Vec::len);
+    assert_eq!(turns, Some(2));
+    // Not while one runs.
+    bench.send(&session, &[Act::Hold]);
+    let refused = bench.act(&session, "rollback", json!({})).expect_status(409).body;
+    assert_eq!(refused["code"], "invalid_state");
+    bench.act(&session, "interrupt", json!({})).expect_status(200);
+}
+
+fn what_the_runtime_has_is_done_and_the_rest_is_said(kind: Kind) {
+    let bench = Bench::start(kind);
+    let session = bench.session();
+    bench.complete_turn(&session, &[Act::Say("hello")]);
+    let capabilities = bench.app.get("/api/capabilities").expect_status(200).body;
+    let actions = [
+        ("compact", json!({}), "thread/compact/start"),
+        ("background-terminals/clean", json!({}), "thread/backgroundTerminals/clean"),
+        ("review", json!({ "instructions": "look" }), "review/start"),
+    ];
+    for (action, body, method) in actions {
+        let reply = bench.act(&session, action, body);
+        match text(&capabilities["methods"][method]).as_str() {
+            "available" => {
+                let body = reply.expect_status(200).body;
+                assert_eq!((&body["status"], &body["sessionId"]), (&json!("ok"), &json!(session)));
+                assert!(body["result"].is_object(), "{body}");
+            }
+            _ => {
+                let body = reply.expect_status(501).body;
+                assert_eq!(body["code"], "method_not_supported");
+                assert_eq!(body["details"], json!({ "method": method, "sessionId": session }));
+            }
+        }
+    }
+    for (action, body, wrong) in [
+        ("rollback", json!({ "numTurns": 0 }), "numTurns"),
+        ("rollback", json!({ "numTurns": 10_001 }), "numTurns"),
+        ("review", json!({ "targetType": "commit" }), "sha"),
+        ("review", json!({ "targetType": "everything" }), "targetType"),
+        ("review", json!({ "title": "x".repeat(301) }), "title"),
+    ] {
+        let body = bench.act(&session, action, body).expect_status(400).body;
+        assert_eq!(body["issues"][0]["path"][0], wrong, "{body}");
+    }
+}
+
+fn a_session_that_does_not_exist_is_said_before_anything_else(kind: Kind) {
+    let bench = Bench::start(kind);
+    let nobody = "00000000-0000-7000-8000-000000000000";
+    for action in ["fork", "compact", "rollback", "background-terminals/clean", "review"] {
+        let body = bench.act(nobody, action, json!({ "numTurns": 0 })).expect_status(404).body;
+        assert_eq!((&body["status"], &body["sessionId"]), (&json!("not_found"), &json!(nobody)));
+        let body = bench.act("nope", action, Value::Null).expect_status(404).body;
+        assert_eq!(body["status"], "not_found");
+    }
+}
