@@ -11,7 +11,7 @@ pub use change::{
 };
 
 macro_rules! text_enum {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:tt,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant,)* }
@@ -97,7 +97,8 @@ text_enum! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Controls {
-    /// Model id; `None` leaves the choice to the runtime.
+    /// Model id; `null` leaves the choice to the runtime.
+    #[schema(required)]
     pub model: Option<String>,
     /// When the agent must ask.
     pub approval_policy: ApprovalPolicy,
@@ -107,6 +108,7 @@ pub struct Controls {
     pub filesystem_sandbox: SandboxMode,
     /// Free settings of clients and extensions.
     #[serde(default)]
+    #[schema(required)]
     pub settings: Map<String, Value>,
 }
 

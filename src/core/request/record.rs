@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::kind::RequestKind;
 use crate::ids::{Incarnation, RequestId, ThreadId};
@@ -25,7 +26,7 @@ pub struct Decision {
 }
 
 /// Why a request ended without an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpiryReason {
     /// Its turn ended.

@@ -26,15 +26,19 @@ pub const LOCKED: &str = "Managed by harness configuration";
 #[serde(rename_all = "camelCase")]
 pub struct SessionControlsView {
     /// `ok`, or `unchanged` when a change changed nothing.
+    #[schema(pattern = "^(ok|unchanged)$")]
     pub status: String,
     /// Whose controls were changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub scope: Option<ControlsScope>,
     /// What is in force there now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub applied: Option<Controls>,
     /// The same in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub summary: Option<String>,
     /// The session.
     pub session_id: ThreadId,
@@ -45,6 +49,7 @@ pub struct SessionControlsView {
     /// Whether those can be changed.
     pub defaults_editable: bool,
     /// Why not.
+    #[schema(required)]
     pub default_lock_reason: Option<String>,
 }
 
@@ -116,6 +121,7 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Val
 #[serde(rename_all = "camelCase")]
 pub struct SettingsView {
     /// `ok`, or `unchanged` when a change changed nothing.
+    #[schema(pattern = "^(ok|unchanged)$")]
     pub status: String,
     /// The session.
     pub session_id: ThreadId,
@@ -123,18 +129,22 @@ pub struct SettingsView {
     pub scope: ControlsScope,
     /// The key that was asked for or changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub key: Option<String>,
     /// Whether it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub found: Option<bool>,
     /// Its value.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
     /// Whether it was there and is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub removed: Option<bool>,
     /// All of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub settings: Option<Map<String, Value>>,
 }
 

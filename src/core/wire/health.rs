@@ -4,25 +4,29 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::ids::{Epoch, Incarnation, Seq};
 
 /// `GET /api`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceInfo {
     /// Always `Codex Manager API`.
+    #[schema(pattern = "^Codex Manager API$")]
     pub name: String,
     /// Version of the program.
     pub version: String,
 }
 
 /// `GET /api/health`. Always 200 while the server listens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     /// Always `ok`: the server answers. Whether it can work is in the rest.
+    #[schema(pattern = "^ok$")]
     pub status: String,
     /// Always `api`.
+    #[schema(pattern = "^api$")]
     pub service: String,
     /// The child.
     pub codex: CodexHealth,
@@ -37,27 +41,33 @@ pub struct Health {
     /// What is worth knowing but keeps nothing from working.
     pub warnings: Vec<Reason>,
     /// When this was written, ISO-8601 UTC.
+    #[schema(format = DateTime)]
     pub timestamp: String,
 }
 
 /// The child's part of health.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CodexHealth {
     /// Whether the process runs.
     pub running: bool,
     /// Its process id.
+    #[schema(required)]
     pub pid: Option<u32>,
     /// Whether `initialize` was answered.
     pub initialized: bool,
     /// How the last process ended.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub last_exit: Option<ExitView>,
     /// `codex` or `embedded`.
+    #[schema(pattern = "^(codex|embedded)$")]
     pub runtime: String,
     /// Version of the runtime, once known.
+    #[schema(required)]
     pub version: Option<String>,
-    /// `starting`, `running`, `backoff`, `failed` or `stopped`.
+    /// `starting`, `running`, `backoff`, `failed`, `stopping` or `stopped`.
+    #[schema(pattern = "^(starting|running|backoff|failed|stopping|stopped)$")]
     pub state: String,
     /// Which life of the child this is.
     pub incarnation: Incarnation,
@@ -66,17 +76,21 @@ pub struct CodexHealth {
 }
 
 /// How a child process ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExitView {
     /// Exit code, `null` when a signal ended it.
+    #[schema(required)]
     pub code: Option<i32>,
     /// Name of the signal that ended it, such as `SIGKILL`.
+    #[schema(required)]
     pub signal: Option<String>,
     /// When, ISO-8601 UTC.
+    #[schema(format = DateTime)]
     pub at: String,
     /// What the manager knows about why, as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub reason: Option<String>,
     /// The last lines the process wrote to stderr.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -84,32 +98,36 @@ pub struct ExitView {
 }
 
 /// The queue's part of health.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueueHealth {
     /// Whether the queue runs.
     pub enabled: bool,
 }
 
 /// The store's part of health.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoreHealth {
     /// `ok`; `failing` while nothing can be written; `restored` when it was damaged and what could
     /// be had took its place.
+    #[schema(pattern = "^(ok|failing|restored)$")]
     pub state: String,
     /// When restored: everything up to this moment is there, ISO-8601 UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime)]
     pub restored_up_to: Option<String>,
     /// When restored: where the damaged store is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub damaged_copy: Option<String>,
     /// Records that were met damaged since the start; they cannot be shown.
     #[serde(default)]
+    #[schema(required)]
     pub damaged_records: usize,
 }
 
 /// The login's part of health.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthHealth {
     /// Whether `OPENAI_API_KEY` is set and not blank.
@@ -119,6 +137,7 @@ pub struct AuthHealth {
     /// Whether turns are likely to end with an authentication error.
     pub likely_unauthenticated: bool,
     /// The account as the child reported it; `null` when it has none or was not asked yet.
+    #[schema(required)]
     pub account: Option<Value>,
     /// Whether the runtime needs a login at all.
     pub required: bool,
@@ -127,7 +146,7 @@ pub struct AuthHealth {
 }
 
 /// One line of a list of reasons.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reason {
     /// Stable code.
     pub code: String,
@@ -136,16 +155,18 @@ pub struct Reason {
 }
 
 /// `GET /livez`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Liveness {
     /// Always `live`.
+    #[schema(pattern = "^live$")]
     pub status: String,
 }
 
 /// `GET /readyz`: 200 when `reasons` is empty, else 503.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Readiness {
     /// `ready` or `not_ready`.
+    #[schema(pattern = "^(ready|not_ready)$")]
     pub status: String,
     /// Why it is not ready.
     pub reasons: Vec<Reason>,
@@ -154,7 +175,7 @@ pub struct Readiness {
 }
 
 /// `GET /api/runtime`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeView {
     /// The child and what it can do.
@@ -168,13 +189,14 @@ pub struct RuntimeView {
 }
 
 /// The child in `GET /api/runtime`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppServerView {
     /// As in health.
     #[serde(flatten)]
     pub health: CodexHealth,
     /// As the child introduced itself.
+    #[schema(required)]
     pub user_agent: Option<String>,
     /// Methods that the child has.
     pub methods: BTreeSet<String>,
@@ -189,12 +211,13 @@ pub struct AppServerView {
 }
 
 /// One actor of the supervision tree.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TreeNode {
     /// Name of the actor.
     pub name: String,
     /// `running`, `backoff`, `failed`, `stopping` or `stopped`.
+    #[schema(pattern = "^(running|backoff|failed|stopping|stopped)$")]
     pub state: String,
     /// Which life of the actor this is.
     pub incarnation: Incarnation,
@@ -202,26 +225,30 @@ pub struct TreeNode {
     pub restarts: u64,
     /// How the last life ended.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub last_exit: Option<String>,
     /// What the actor shows of itself.
     #[serde(default)]
+    #[schema(required)]
     pub observed: Value,
     /// The actors it supervises.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(no_recursion)]
     pub children: Vec<TreeNode>,
 }
 
 /// Body of `POST /api/runtime/restart`; may be absent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RestartBody {
     /// Why, for the log.
     pub reason: Option<String>,
 }
 
 /// Answer of `POST /api/runtime/restart` (202).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RestartRequested {
     /// Always `restarting`.
+    #[schema(pattern = "^restarting$")]
     pub status: String,
     /// The life that is being ended.
     pub incarnation: Incarnation,

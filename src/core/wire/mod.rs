@@ -4,6 +4,7 @@
 //! are additions that its clients ignore. Unknown members of requests are ignored too.
 
 mod actions;
+mod answers;
 mod coerce;
 mod controls;
 mod health;
@@ -13,6 +14,10 @@ mod sessions;
 mod stream;
 
 pub use actions::{Review, ReviewDelivery, ReviewTarget, RollBack, SessionActed};
+pub use answers::{
+    Done, LogIn, SessionArchived, SessionDeleted, SessionRenamed, Ticket, TurnInterrupted,
+    TurnSteered,
+};
 pub use controls::{
     ApprovalPolicyChanged, ChangeApprovalPolicy, ChangeControls, ChangeSettings, ControlsScope,
     LOCKED, SessionControlsView, SettingsMode, SettingsView,
@@ -22,8 +27,9 @@ pub use health::{
     Reason, RestartBody, RestartRequested, RuntimeView, ServiceInfo, StoreHealth, TreeNode,
 };
 pub use requests::{
-    Approval, ApprovalDecision, ApprovalScope, DecideApproval, DecideToolInput, Decided, ListOf,
-    Question, QuestionOption, RespondToolCall, ToolCall, ToolInput,
+    Answer, Approval, ApprovalDecision, ApprovalScope, ContentItem, DecideApproval,
+    DecideToolInput, Decided, ListOf, Listed, Question, QuestionOption, RespondToolCall, ToolCall,
+    ToolInput,
 };
 pub use runtime::{
     CancelLogin, Capabilities, CapabilitiesRuntime, CommandExecuted, CommandOutput, ConfigEdit,

@@ -4,18 +4,58 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::ids::{RequestId, ThreadId};
+use crate::request::ExpiryReason;
 
 /// A list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ListOf<T> {
     /// The rows, oldest first.
     pub data: Vec<T>,
 }
 
+/// A row of a list: the request, and what became of it. The members besides the request's own are
+/// additions to version 1.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed<T> {
+    /// The request.
+    #[serde(flatten)]
+    pub request: T,
+    /// How long its params are where they are too long to be in `details` whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub params_bytes: Option<u64>,
+    /// Where they are as they came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub params_href: Option<String>,
+    /// What was decided: `accept`, `decline`, `cancel`; of a tool call `success` or `failure`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub decision: Option<String>,
+    /// Who decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub decided_by: Option<String>,
+    /// When, ISO-8601 UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime)]
+    pub decided_at: Option<String>,
+    /// Why it ended without an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub expired_reason: Option<ExpiryReason>,
+    /// When it did, ISO-8601 UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime)]
+    pub expired_at: Option<String>,
+}
+
 /// A pending approval.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Approval {
     /// Opaque id to decide with.
@@ -25,25 +65,30 @@ pub struct Approval {
     /// Session.
     pub thread_id: ThreadId,
     /// Turn, when the app-server named it.
+    #[schema(required)]
     pub turn_id: Option<String>,
     /// Item, when the app-server named it.
+    #[schema(required)]
     pub item_id: Option<String>,
     /// One line for a person.
     pub summary: String,
     /// The app-server's params, unchanged.
     pub details: Value,
     /// ISO-8601 UTC.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// `pending`; with `?status=all` also `resolved` and `expired`.
+    #[schema(pattern = "^(pending|resolved|expired)$")]
     pub status: String,
     /// Until when somebody has to decide, ISO-8601 UTC; absent: for ever. An addition to
     /// version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime)]
     pub deadline_at: Option<String>,
 }
 
 /// A question that waits for answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolInput {
     /// Opaque id to decide with.
@@ -53,8 +98,10 @@ pub struct ToolInput {
     /// Session.
     pub thread_id: ThreadId,
     /// Turn, when the app-server named it.
+    #[schema(required)]
     pub turn_id: Option<String>,
     /// Item, when the app-server named it.
+    #[schema(required)]
     pub item_id: Option<String>,
     /// One line for a person.
     pub summary: String,
@@ -63,17 +110,20 @@ pub struct ToolInput {
     /// The app-server's params, unchanged.
     pub details: Value,
     /// ISO-8601 UTC.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// `pending`; with `?status=all` also `resolved` and `expired`.
+    #[schema(pattern = "^(pending|resolved|expired)$")]
     pub status: String,
     /// Until when somebody has to decide, ISO-8601 UTC; absent: for ever. An addition to
     /// version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime)]
     pub deadline_at: Option<String>,
 }
 
 /// One question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Question {
     /// Key of the answer.
@@ -83,6 +133,7 @@ pub struct Question {
     /// The question.
     pub question: String,
     /// What can be chosen; `null` for free text.
+    #[schema(required)]
     pub options: Option<Vec<QuestionOption>>,
     /// Whether an answer outside of the options is welcome.
     pub is_other: bool,
@@ -91,7 +142,7 @@ pub struct Question {
 }
 
 /// One choice of a question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QuestionOption {
     /// What to answer.
     pub label: String,
@@ -100,7 +151,7 @@ pub struct QuestionOption {
 }
 
 /// A call of a tool that the client offers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolCall {
     /// Opaque id to answer with.
@@ -110,10 +161,13 @@ pub struct ToolCall {
     /// Session.
     pub thread_id: ThreadId,
     /// Turn.
+    #[schema(required)]
     pub turn_id: Option<String>,
     /// Item, when the app-server named it.
+    #[schema(required)]
     pub item_id: Option<String>,
     /// The call's id.
+    #[schema(required)]
     pub call_id: Option<String>,
     /// Name of the tool.
     pub tool: String,
@@ -124,17 +178,20 @@ pub struct ToolCall {
     /// The app-server's params, unchanged.
     pub details: Value,
     /// ISO-8601 UTC.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// `pending`; with `?status=all` also `resolved` and `expired`.
+    #[schema(pattern = "^(pending|resolved|expired)$")]
     pub status: String,
     /// Until when somebody has to decide, ISO-8601 UTC; absent: for ever. An addition to
     /// version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime)]
     pub deadline_at: Option<String>,
 }
 
 /// What a person says to an approval or a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ApprovalDecision {
     /// Do it.
@@ -157,7 +214,7 @@ impl ApprovalDecision {
 }
 
 /// How far an acceptance reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ApprovalScope {
     /// This once.
@@ -178,7 +235,7 @@ impl ApprovalScope {
 }
 
 /// Body of `POST /api/approvals/:id/decision`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DecideApproval {
     /// The decision.
     pub decision: ApprovalDecision,
@@ -188,12 +245,13 @@ pub struct DecideApproval {
 }
 
 /// Body of `POST /api/tool-input/:id/decision`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DecideToolInput {
     /// The decision.
     pub decision: ApprovalDecision,
     /// Answers by question id: `{"q1":{"answers":["a"]}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, Answer>>)]
     pub answers: Option<BTreeMap<String, Value>>,
     /// Sent to the app-server as it is, instead of the answers.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
@@ -201,7 +259,7 @@ pub struct DecideToolInput {
 }
 
 /// Body of `POST /api/tool-calls/:id/response`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RespondToolCall {
     /// Whether the tool did its work; `true` when absent.
@@ -209,6 +267,7 @@ pub struct RespondToolCall {
     pub success: Option<bool>,
     /// What the agent gets to see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<ContentItem>>)]
     pub content_items: Option<Vec<Value>>,
     /// Short for one text item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -218,22 +277,50 @@ pub struct RespondToolCall {
     pub response: Option<Value>,
 }
 
+/// What a person answers to one question.
+#[derive(Debug, ToSchema)]
+pub struct Answer {
+    /// Labels of options, or any text where others are welcome.
+    pub answers: Vec<String>,
+}
+
+/// One piece of what a tool gives back.
+#[derive(Debug, ToSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum ContentItem {
+    /// A text.
+    InputText {
+        /// The text.
+        text: String,
+    },
+    /// A picture.
+    #[serde(rename_all = "camelCase")]
+    InputImage {
+        /// Where it is; may be a `data:` URL.
+        #[schema(min_length = 1)]
+        image_url: String,
+    },
+}
+
 /// Tells a `null` that is there from a member that is absent.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
 /// Answer of the three decision routes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Decided {
     /// Always `ok`.
+    #[schema(pattern = "^ok$")]
     pub status: String,
     /// Set for approvals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub approval_id: Option<RequestId>,
     /// Set for questions and tool calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub request_id: Option<RequestId>,
     /// Session.
     pub thread_id: ThreadId,

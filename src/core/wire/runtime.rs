@@ -59,15 +59,16 @@ pub struct McpLogin {
     pub scopes: Option<Vec<String>>,
     /// Seconds that the sign-in may take.
     #[serde(default, deserialize_with = "positive", skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, nullable = false)]
     pub timeout_secs: Option<u64>,
 }
 
 /// Body of `POST /api/account/login/start`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(tag = "type", rename_all = "camelCase")]
 pub enum StartLogin {
     /// With an API key.
+    #[serde(rename_all = "camelCase")]
     ApiKey {
         /// The key.
         #[schema(min_length = 1)]
@@ -76,6 +77,7 @@ pub enum StartLogin {
     /// With a ChatGPT account, in a browser; the answer has the address to open.
     Chatgpt,
     /// With tokens of a ChatGPT account that the caller keeps fresh.
+    #[serde(rename_all = "camelCase")]
     ChatgptAuthTokens {
         /// The access token.
         #[schema(min_length = 1)]
@@ -187,7 +189,7 @@ pub struct ExecuteCommand {
     pub cwd: Option<String>,
     /// Milliseconds after which it is ended.
     #[serde(default, deserialize_with = "positive", skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, nullable = false)]
     pub timeout_ms: Option<u64>,
 }
 
@@ -250,6 +252,7 @@ pub struct MethodDetail {
     /// Whether the runtime has it.
     pub status: MethodStatus,
     /// Why not.
+    #[schema(required)]
     pub reason: Option<String>,
 }
 
@@ -260,6 +263,7 @@ pub struct CapabilitiesRuntime {
     /// Whether a child is up that has introduced itself.
     pub initialized: bool,
     /// When it did, ISO-8601 UTC.
+    #[schema(required, format = DateTime)]
     pub capabilities_last_updated_at: Option<String>,
 }
 

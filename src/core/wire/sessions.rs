@@ -17,12 +17,15 @@ pub struct ErrorBody {
     pub status: String,
     /// Stable code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub code: Option<String>,
     /// What happened and what to do, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub message: Option<String>,
     /// The id under which the server logged the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub request_id: Option<String>,
     /// Further members, such as `sessionId` or `details`.
     #[serde(flatten)]
@@ -40,8 +43,9 @@ pub struct SessionSummary {
     /// Whether the session had a first turn.
     pub materialized: bool,
     /// Model provider as the runtime named it.
+    #[schema(required)]
     pub model_provider: Option<String>,
-    /// Same as in `session_controls`.
+    /// Same as in `sessionControls`.
     pub approval_policy: ApprovalPolicy,
     /// The controls in force.
     pub session_controls: Controls,
@@ -54,21 +58,27 @@ pub struct SessionSummary {
     /// Where the thread comes from, as the runtime says.
     pub source: String,
     /// Project it is assigned to.
+    #[schema(required)]
     pub project_id: Option<String>,
     /// `idle`, `running` or `waiting`; an addition to version 1.
     #[serde(default)]
+    #[schema(required, pattern = "^(idle|running|waiting)$")]
     pub activity: String,
     /// How the first message begins; an addition to version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub preview: Option<String>,
     /// Whether it is archived; an addition to version 1.
     #[serde(default)]
+    #[schema(required)]
     pub archived: bool,
     /// The runtime's own id of the thread where it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub runtime_thread_id: Option<ThreadId>,
     /// What keeps it from working as it should; an addition to version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub problem: Option<SessionProblem>,
 }
 
@@ -76,10 +86,12 @@ pub struct SessionSummary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionProblem {
     /// `thread_in_use`, `controls_not_taken`, `resume_failed` or `degraded`.
+    #[schema(pattern = "^(thread_in_use|controls_not_taken|resume_failed|degraded)$")]
     pub code: String,
     /// What happened, as a sentence.
     pub message: String,
     /// When, ISO-8601 UTC.
+    #[schema(format = DateTime)]
     pub at: String,
 }
 
@@ -97,23 +109,26 @@ impl SessionSummary {
 pub const UNTITLED: &str = "New chat";
 
 /// A tool that the client offers to the agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DynamicTool {
     /// Name the agent calls it by.
+    #[schema(min_length = 1)]
     pub name: String,
     /// What it does.
+    #[schema(min_length = 1)]
     pub description: String,
     /// JSON Schema of its arguments.
     pub input_schema: Map<String, Value>,
 }
 
 /// Body of `POST /api/sessions`; may be absent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateSession {
     /// Working directory; the server's own when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1)]
     pub cwd: Option<String>,
     /// Model id.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,6 +144,7 @@ pub struct CreateSession {
     pub filesystem_sandbox: Option<SandboxMode>,
     /// Tools that the client offers.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 128)]
     pub dynamic_tools: Option<Vec<DynamicTool>>,
 }
 
@@ -150,6 +166,7 @@ impl CreateSession {
 pub struct SessionCreated {
     /// Always `ok` where version 1 has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, pattern = "^ok$")]
     pub status: Option<String>,
     /// The session that this one is a fork of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,7 +181,7 @@ pub struct SessionCreated {
 }
 
 /// `GET /api/sessions/:id`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SessionDetail {
     /// The session.
     pub session: SessionSummary,
@@ -175,12 +192,13 @@ pub struct SessionDetail {
 }
 
 /// `GET /api/sessions`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionList {
     /// The page.
     pub data: Vec<SessionSummary>,
     /// Where the next page starts; `null` at the end.
+    #[schema(required)]
     pub next_cursor: Option<String>,
     /// Which list this is.
     pub archived: bool,
@@ -229,12 +247,15 @@ pub struct TranscriptEntry {
     pub content: String,
     /// JSON text with the particulars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub details: Option<String>,
     /// Epoch milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub started_at: Option<i64>,
     /// Epoch milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub completed_at: Option<i64>,
     /// How far it is.
     pub status: RowStatus,
@@ -254,10 +275,11 @@ pub struct RowAdded {
 }
 
 /// Body of `POST /api/sessions/:id/messages`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SendMessage {
     /// What to say to the agent.
+    #[schema(min_length = 1)]
     pub text: String,
     /// Model id, from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -276,6 +298,7 @@ pub struct SendMessage {
     pub filesystem_sandbox: Option<SandboxMode>,
     /// Tools that the client offers.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 128)]
     pub dynamic_tools: Option<Vec<DynamicTool>>,
 }
 
@@ -292,10 +315,11 @@ impl SendMessage {
 }
 
 /// Answer of `POST /api/sessions/:id/messages` (202).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageAccepted {
     /// Always `accepted`.
+    #[schema(pattern = "^accepted$")]
     pub status: String,
     /// The session.
     pub session_id: ThreadId,
@@ -307,44 +331,50 @@ pub struct MessageAccepted {
 }
 
 /// Body of `POST /api/sessions/:id/rename`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rename {
     /// The new title, 1 to 200 characters after trimming.
+    #[schema(min_length = 1, max_length = 200)]
     pub title: String,
 }
 
 /// Body of `POST /api/sessions/:id/resume`; may be absent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResumeSession {
     /// Tools that the client offers.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 128)]
     pub dynamic_tools: Option<Vec<DynamicTool>>,
 }
 
 /// Body of `POST /api/sessions/:id/interrupt`; may be absent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Interrupt {
     /// The turn; the active one when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1)]
     pub turn_id: Option<String>,
 }
 
 /// Body of `POST /api/sessions/:id/turns/:turnId/steer`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Steer {
     /// What to add to the running turn.
+    #[schema(min_length = 1)]
     pub input: String,
 }
 
 /// The `result` member of a steer's answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SteerResult {
     /// Always `turn.steer`.
+    #[schema(pattern = "^turn\\.steer$")]
     pub action_type: String,
     /// `performed`, `conflict`, `already_resolved`, `not_eligible` or `failed`.
+    #[schema(pattern = "^(performed|conflict|already_resolved|not_eligible|failed)$")]
     pub status: String,
     /// `threadId`, `turnId` and, on failure, `error`.
     pub details: Map<String, Value>,

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::ids::{Epoch, Seq};
 
 /// What a subscriber receives. Control frames (`ready`, `pong`, `error`) have no payload.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamFrame {
     /// Event type.
@@ -20,17 +21,20 @@ pub struct StreamFrame {
     pub payload: Value,
     /// The frame's number; absent on control frames other than `ready`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub seq: Option<Seq>,
     /// Identity of the history that the number belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub epoch: Option<Epoch>,
     /// Set on `error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub message: Option<String>,
 }
 
 /// What a subscriber may send.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum StreamCommand {
     /// Replaces the filter, and goes on behind a position.
