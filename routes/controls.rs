@@ -151,8 +151,9 @@ fn changed_by(
     })
 }
 
-/// Changes only when the agent must ask. Version 1's older way; nothing is written in the
-/// transcript.
+/// Changes only when the agent must ask.
+///
+/// Version 1's older way; nothing is written in the transcript.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/approval-policy", tag = "controls",
     operation_id = "changeApprovalPolicy",

@@ -29,7 +29,11 @@ pub(crate) async fn ready(api: web::Data<Api>, model: web::Data<ReadModelCell>) 
     }
 }
 
-/// `GET /api`
+/// The server's name and version.
+#[utoipa::path(
+    get, path = "/api", tag = "service", operation_id = "readServiceInfo",
+    responses((status = 200, body = ServiceInfo)),
+)]
 pub(crate) async fn info(api: web::Data<Api>) -> HttpResponse {
     HttpResponse::Ok().json(ServiceInfo {
         name: "Codex Manager API".to_owned(),
@@ -37,7 +41,14 @@ pub(crate) async fn info(api: web::Data<Api>) -> HttpResponse {
     })
 }
 
-/// `GET /api/health`
+/// How the server and everything below it are.
+///
+/// The answer is 200 while the server listens, whatever else is wrong: `reasons` says what keeps it
+/// from being ready.
+#[utoipa::path(
+    get, path = "/api/health", tag = "service", operation_id = "readHealth",
+    responses((status = 200, body = Health)),
+)]
 pub(crate) async fn health(api: web::Data<Api>, model: web::Data<ReadModelCell>) -> HttpResponse {
     let facts = facts(&api, &model.0).await;
     let readiness = readiness(&facts);
@@ -99,7 +110,8 @@ pub(crate) fn codex(status: &AppServerStatus, info: &ServerInfo) -> CodexHealth 
         runtime: info.runtime.to_owned(),
         version: status.profile.version.map(|version| version.to_string()),
         state: match (status.state.as_str(), status.initialized) {
-            ("running", false) => "starting".to_owned(),
+            // Empty: the supervisor has not come to it yet.
+            ("running" | "", false) => "starting".to_owned(),
             (state, _) => state.to_owned(),
         },
         incarnation: status.incarnation,

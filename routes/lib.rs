@@ -5,8 +5,8 @@
 //! # Layout
 //!
 //! - [`api`]: what handlers reach, and the table of routes ([`configure`]).
-//! - `answer`: errors as bodies; `body`, `query`: reading JSON and queries; `openapi`: the
-//!   description of the API.
+//! - `answer`: errors as bodies; `body`, `query`: reading JSON and queries.
+//! - `openapi`: the description of the API; `every_operation`: what all of it has in common.
 //! - `codex`: operations that the Codex runtime answers itself.
 //! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`,
 //!   `actions`, `controls`, `transcript`: one file a resource.
@@ -20,6 +20,7 @@ pub mod api;
 mod body;
 mod codex;
 mod controls;
+mod every_operation;
 mod health;
 pub mod metrics;
 mod openapi;

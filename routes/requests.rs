@@ -6,11 +6,12 @@ use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use cm_actors::thread::{DecisionInput, SessionError};
 use cm_core::error::ErrorCode;
-use cm_core::ids::RequestId;
-use cm_core::request::{RequestFamily, RequestRecord};
+use cm_core::ids::{RequestId, ThreadId};
+use cm_core::request::{RequestFamily, RequestRecord, RequestState};
 use cm_core::transcript;
 use cm_core::wire::{
-    ApprovalDecision, DecideApproval, DecideToolInput, Decided, ListOf, RespondToolCall,
+    Approval, ApprovalDecision, DecideApproval, DecideToolInput, Decided, ListOf, Listed,
+    RespondToolCall, ToolCall, ToolInput,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,9 +20,26 @@ use serde_json::{Value, json};
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
 use crate::body::RawBody;
+use crate::openapi::{
+    AllOf, ApprovalErrors, BodyErrors, GoneErrors, ManagerErrors, NoRequestErrors, ToolCallErrors,
+    ToolInputErrors,
+};
 use crate::sessions::session_id;
 
-/// `GET /api/sessions/{id}/approvals`
+/// Approvals of a session, oldest first.
+///
+/// A session that does not exist has none.
+#[utoipa::path(
+    get, path = "/api/sessions/{id}/approvals", tag = "requests", operation_id = "listApprovals",
+    params(
+        ("id" = ThreadId, Path, description = "The session."),
+        ("status" = Option<String>, Query, pattern = "^(pending|all)$",
+            description = "`all`: those that were decided or have expired are there too."),
+        ("kinds" = Option<String>, Query, pattern = "^all$",
+            description = "Taken: every kind that there is, is in one of the three lists."),
+    ),
+    responses((status = 200, body = ListOf<Listed<Approval>>), AllOf<(ManagerErrors, GoneErrors)>),
+)]
 pub(crate) async fn approvals(
     api: web::Data<Api>,
     path: web::Path<String>,
@@ -30,7 +48,20 @@ pub(crate) async fn approvals(
     list(&api, &path, &query, RequestFamily::Approval, transcript::approval).await
 }
 
-/// `GET /api/sessions/{id}/tool-input`
+/// Questions of a session, oldest first.
+///
+/// A session that does not exist has none.
+#[utoipa::path(
+    get, path = "/api/sessions/{id}/tool-input", tag = "requests", operation_id = "listToolInput",
+    params(
+        ("id" = ThreadId, Path, description = "The session."),
+        ("status" = Option<String>, Query, pattern = "^(pending|all)$",
+            description = "`all`: those that were decided or have expired are there too."),
+        ("kinds" = Option<String>, Query, pattern = "^all$",
+            description = "Taken: every kind that there is, is in one of the three lists."),
+    ),
+    responses((status = 200, body = ListOf<Listed<ToolInput>>), AllOf<(ManagerErrors, GoneErrors)>),
+)]
 pub(crate) async fn tool_inputs(
     api: web::Data<Api>,
     path: web::Path<String>,
@@ -39,7 +70,20 @@ pub(crate) async fn tool_inputs(
     list(&api, &path, &query, RequestFamily::ToolInput, transcript::tool_input).await
 }
 
-/// `GET /api/sessions/{id}/tool-calls`
+/// Tool calls of a session, oldest first.
+///
+/// A session that does not exist has none.
+#[utoipa::path(
+    get, path = "/api/sessions/{id}/tool-calls", tag = "requests", operation_id = "listToolCalls",
+    params(
+        ("id" = ThreadId, Path, description = "The session."),
+        ("status" = Option<String>, Query, pattern = "^(pending|all)$",
+            description = "`all`: those that were decided or have expired are there too."),
+        ("kinds" = Option<String>, Query, pattern = "^all$",
+            description = "Taken: every kind that there is, is in one of the three lists."),
+    ),
+    responses((status = 200, body = ListOf<Listed<ToolCall>>), AllOf<(ManagerErrors, GoneErrors)>),
+)]
 pub(crate) async fn tool_calls(
     api: web::Data<Api>,
     path: web::Path<String>,
@@ -74,26 +118,31 @@ async fn list<T: Serialize>(
         Err(error) => return Err(ApiError::session(error)),
     };
     let rows = records.iter().map(|record| {
-        let mut row = json!(show(record));
-        if let Some(bytes) = record.params_bytes {
-            row["paramsBytes"] = json!(bytes);
-            row["paramsHref"] = json!(format!("/api/requests/{}/params", record.id));
+        let decision = record.decision();
+        let expired = match &record.state {
+            RequestState::Expired { reason, at, .. } => Some((*reason, at.clone())),
+            _ => None,
+        };
+        Listed {
+            request: show(record),
+            params_bytes: record.params_bytes,
+            params_href: record.params_bytes.map(|_| format!("/api/requests/{}/params", record.id)),
+            decision: decision.map(|decision| decision.label.clone()),
+            decided_by: decision.map(|decision| decision.by.clone()),
+            decided_at: decision.map(|decision| decision.at.clone()),
+            expired_reason: expired.as_ref().map(|(reason, _)| *reason),
+            expired_at: expired.map(|(_, at)| at),
         }
-        if let Some(decision) = record.decision() {
-            row["decision"] = json!(decision.label);
-            row["decidedBy"] = json!(decision.by);
-            row["decidedAt"] = json!(decision.at);
-        }
-        if let cm_core::request::RequestState::Expired { reason, at, .. } = &record.state {
-            row["expiredReason"] = json!(reason);
-            row["expiredAt"] = json!(at);
-        }
-        row
     });
-    Ok(HttpResponse::Ok().json(ListOf { data: rows.collect::<Vec<Value>>() }))
+    Ok(HttpResponse::Ok().json(ListOf { data: rows.collect::<Vec<_>>() }))
 }
 
-/// `GET /api/requests/{id}/params`
+/// The params of a request, byte for byte as the runtime wrote them.
+#[utoipa::path(
+    get, path = "/api/requests/{id}/params", tag = "requests", operation_id = "readRequestParams",
+    params(("id" = RequestId, Path, description = "The request, as its list names it.")),
+    responses((status = 200, body = Object), AllOf<(ManagerErrors, NoRequestErrors)>),
+)]
 pub(crate) async fn params(
     api: web::Data<Api>,
     path: web::Path<String>,
@@ -112,7 +161,20 @@ pub(crate) async fn params(
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(params))
 }
 
-/// `POST /api/approvals/{id}/decision`
+/// Decides an approval; the first decision holds.
+#[utoipa::path(
+    post, path = "/api/approvals/{id}/decision", tag = "requests", operation_id = "decideApproval",
+    params(
+        ("id" = RequestId, Path, description = "The request, as its list names it."),
+        ("x-codex-actor" = Option<String>, Header, max_length = 120,
+            description = "Who decides, for the record; `user` when absent."),
+    ),
+    request_body = DecideApproval,
+    responses(
+        (status = 200, body = Decided),
+        AllOf<(ManagerErrors, BodyErrors, ApprovalErrors)>,
+    ),
+)]
 pub(crate) async fn decide_approval(
     api: web::Data<Api>,
     path: web::Path<String>,
@@ -124,7 +186,20 @@ pub(crate) async fn decide_approval(
     decide(&api, &request, &path, input).await
 }
 
-/// `POST /api/tool-input/{id}/decision`
+/// Answers a question, or declines to; the first decision holds.
+#[utoipa::path(
+    post, path = "/api/tool-input/{id}/decision", tag = "requests", operation_id = "decideToolInput",
+    params(
+        ("id" = RequestId, Path, description = "The request, as its list names it."),
+        ("x-codex-actor" = Option<String>, Header, max_length = 120,
+            description = "Who decides, for the record; `user` when absent."),
+    ),
+    request_body = DecideToolInput,
+    responses(
+        (status = 200, body = Decided),
+        AllOf<(ManagerErrors, BodyErrors, ToolInputErrors)>,
+    ),
+)]
 pub(crate) async fn decide_tool_input(
     api: web::Data<Api>,
     path: web::Path<String>,
@@ -150,7 +225,20 @@ pub(crate) async fn decide_tool_input(
     decide(&api, &request, &path, input).await
 }
 
-/// `POST /api/tool-calls/{id}/response`
+/// Gives a tool call its result; the first one holds.
+#[utoipa::path(
+    post, path = "/api/tool-calls/{id}/response", tag = "requests", operation_id = "respondToToolCall",
+    params(
+        ("id" = RequestId, Path, description = "The request, as its list names it."),
+        ("x-codex-actor" = Option<String>, Header, max_length = 120,
+            description = "Who decides, for the record; `user` when absent."),
+    ),
+    request_body = RespondToolCall,
+    responses(
+        (status = 200, body = Decided),
+        AllOf<(ManagerErrors, BodyErrors, ToolCallErrors)>,
+    ),
+)]
 pub(crate) async fn respond_tool_call(
     api: web::Data<Api>,
     path: web::Path<String>,

@@ -8,8 +8,13 @@ use crate::answer::ApiError;
 use crate::api::Api;
 use crate::body::RawBody;
 use crate::health;
+use crate::openapi::{AllOf, BodyErrors, ManagerErrors};
 
-/// `GET /api/runtime`
+/// The child process, the supervision tree and the newest number of the stream.
+#[utoipa::path(
+    get, path = "/api/runtime", tag = "service", operation_id = "readRuntime",
+    responses((status = 200, body = RuntimeView), ManagerErrors),
+)]
 pub(crate) async fn view(api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
     let tree = api.supervisor.tree().await?;
     let head = api.journal.head().await?.ok_or_else(|| {
@@ -32,7 +37,16 @@ pub(crate) async fn view(api: web::Data<Api>) -> Result<HttpResponse, ApiError> 
     }))
 }
 
-/// `POST /api/runtime/restart`
+/// Ends the child process and starts it at once, forgetting its failures.
+#[utoipa::path(
+    post, path = "/api/runtime/restart", tag = "service", operation_id = "restartRuntime",
+    request_body = Option<RestartBody>,
+    responses(
+        (status = 202, body = RestartRequested,
+            description = "It is being ended; the stream and health show the next life."),
+        AllOf<(ManagerErrors, BodyErrors)>,
+    ),
+)]
 pub(crate) async fn restart(
     api: web::Data<Api>,
     request: HttpRequest,

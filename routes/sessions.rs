@@ -9,12 +9,17 @@ use cm_actors::thread::SessionError;
 use cm_core::error::ErrorCode;
 use cm_core::ids::ThreadId;
 use cm_core::request::RequestFamily;
-use cm_core::wire::{CreateSession, DynamicTool, Rename, ResumeSession};
-use serde_json::json;
+use cm_core::wire::{
+    CreateSession, DynamicTool, Rename, ResumeSession, SessionArchived, SessionCreated,
+    SessionDeleted, SessionDetail, SessionList, SessionRenamed,
+};
 
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
 use crate::body::{RawBody, text};
+use crate::openapi::{
+    AllOf, BodyErrors, FirstTurnErrors, ManagerErrors, RuntimeErrors, SandboxErrors, SessionErrors,
+};
 use crate::read_model::ReadModelCell;
 
 /// Rows of a page when none are asked for, and at the most.
@@ -63,7 +68,22 @@ pub(crate) fn check_tools(tools: Option<&Vec<DynamicTool>>) -> Result<(), ApiErr
     Ok(())
 }
 
-/// `GET /api/sessions`
+/// Sessions, the one that changed last first.
+///
+/// A list shows everything that was answered before it was asked for, on whatever connection.
+#[utoipa::path(
+    get, path = "/api/sessions", tag = "sessions", operation_id = "listSessions",
+    params(
+        ("archived" = Option<bool>, Query, description = "Whether the archived ones are listed."),
+        ("limit" = Option<u32>, Query, description = "Rows of the page; 100 when absent.",
+            minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, min_length = 1,
+            description = "Where the page starts: `nextCursor` of the page before."),
+        ("includeSystemOwned" = Option<bool>, Query,
+            description = "Taken for version 1's sake: no session is the system's."),
+    ),
+    responses((status = 200, body = SessionList), ManagerErrors),
+)]
 pub(crate) async fn list(
     model: web::Data<ReadModelCell>,
     query: web::Query<HashMap<String, String>>,
@@ -92,7 +112,15 @@ pub(crate) async fn list(
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(page))
 }
 
-/// `POST /api/sessions`
+/// Creates a session.
+#[utoipa::path(
+    post, path = "/api/sessions", tag = "sessions", operation_id = "createSession",
+    request_body = Option<CreateSession>,
+    responses(
+        (status = 200, body = SessionCreated),
+        AllOf<(ManagerErrors, RuntimeErrors, BodyErrors, SandboxErrors)>,
+    ),
+)]
 pub(crate) async fn create(
     api: web::Data<Api>,
     request: HttpRequest,
@@ -107,7 +135,12 @@ pub(crate) async fn create(
     Ok(HttpResponse::Ok().json(created))
 }
 
-/// `GET /api/sessions/{id}`
+/// A session with everything that was said and done in it.
+#[utoipa::path(
+    get, path = "/api/sessions/{id}", tag = "sessions", operation_id = "readSession",
+    params(("id" = ThreadId, Path, description = "The session.")),
+    responses((status = 200, body = SessionDetail), SessionErrors),
+)]
 pub(crate) async fn read(
     api: web::Data<Api>,
     path: web::Path<String>,
@@ -117,7 +150,15 @@ pub(crate) async fn read(
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(detail))
 }
 
-/// `GET /api/sessions/{id}/items/{item}`
+/// One item of a session, byte for byte as the runtime wrote it; the latest of its id.
+#[utoipa::path(
+    get, path = "/api/sessions/{id}/items/{item}", tag = "sessions", operation_id = "readItem",
+    params(
+        ("id" = ThreadId, Path, description = "The session."),
+        ("item" = String, Path, description = "The item, as the transcript names it."),
+    ),
+    responses((status = 200, body = Object), SessionErrors),
+)]
 pub(crate) async fn item(
     api: web::Data<Api>,
     path: web::Path<(String, String)>,
@@ -133,22 +174,33 @@ pub(crate) async fn item(
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(item))
 }
 
-/// `DELETE /api/sessions/{id}`
+/// Deletes a session for good.
+#[utoipa::path(
+    delete, path = "/api/sessions/{id}", tag = "sessions", operation_id = "deleteSession",
+    params(("id" = ThreadId, Path, description = "The session.")),
+    responses((status = 200, body = SessionDeleted), AllOf<(SessionErrors, RuntimeErrors)>),
+)]
 pub(crate) async fn delete(
     api: web::Data<Api>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
     let deleted = api.threads.delete(&id).await.map_err(ApiError::session)?;
-    Ok(HttpResponse::Ok().json(json!({
-        "status": "ok",
-        "sessionId": deleted.session_id,
-        "title": deleted.title,
-        "deletedFileCount": deleted.deleted_files,
-    })))
+    Ok(HttpResponse::Ok().json(SessionDeleted {
+        status: "ok".to_owned(),
+        session_id: deleted.session_id,
+        title: deleted.title,
+        deleted_file_count: deleted.deleted_files,
+    }))
 }
 
-/// `POST /api/sessions/{id}/rename`
+/// Gives a session a title.
+#[utoipa::path(
+    post, path = "/api/sessions/{id}/rename", tag = "sessions", operation_id = "renameSession",
+    params(("id" = ThreadId, Path, description = "The session.")),
+    request_body = Rename,
+    responses((status = 200, body = SessionRenamed), AllOf<(SessionErrors, BodyErrors)>),
+)]
 pub(crate) async fn rename(
     api: web::Data<Api>,
     path: web::Path<String>,
@@ -161,20 +213,34 @@ pub(crate) async fn rename(
     })
     .await?;
     let session = api.threads.rename(&id, title).await.map_err(ApiError::session)?;
-    Ok(HttpResponse::Ok().json(json!({ "status": "ok", "session": session })))
+    Ok(HttpResponse::Ok().json(SessionRenamed { status: "ok".to_owned(), session }))
 }
 
-/// `POST /api/sessions/{id}/archive`
+/// Puts a session into the archive; it can be read there, and takes no messages.
+#[utoipa::path(
+    post, path = "/api/sessions/{id}/archive", tag = "sessions", operation_id = "archiveSession",
+    params(("id" = ThreadId, Path, description = "The session.")),
+    responses(
+        (status = 200, body = SessionArchived),
+        AllOf<(SessionErrors, RuntimeErrors, FirstTurnErrors)>,
+    ),
+)]
 pub(crate) async fn archive(
     api: web::Data<Api>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    let id = session_id(&path)?;
-    api.threads.archive(&id).await.map_err(ApiError::session)?;
-    Ok(HttpResponse::Ok().json(json!({ "status": "ok", "sessionId": id })))
+    let session_id = session_id(&path)?;
+    api.threads.archive(&session_id).await.map_err(ApiError::session)?;
+    Ok(HttpResponse::Ok().json(SessionArchived { status: "ok".to_owned(), session_id }))
 }
 
-/// `POST /api/sessions/{id}/unarchive`
+/// Takes a session back from the archive.
+#[utoipa::path(
+    post, path = "/api/sessions/{id}/unarchive", tag = "sessions",
+    operation_id = "unarchiveSession",
+    params(("id" = ThreadId, Path, description = "The session.")),
+    responses((status = 200, body = SessionCreated), AllOf<(SessionErrors, RuntimeErrors)>),
+)]
 pub(crate) async fn unarchive(
     api: web::Data<Api>,
     path: web::Path<String>,
@@ -184,7 +250,16 @@ pub(crate) async fn unarchive(
     Ok(HttpResponse::Ok().json(created))
 }
 
-/// `POST /api/sessions/{id}/resume`
+/// Loads a session into the child again; a message does this by itself.
+#[utoipa::path(
+    post, path = "/api/sessions/{id}/resume", tag = "sessions", operation_id = "resumeSession",
+    params(("id" = ThreadId, Path, description = "The session.")),
+    request_body = Option<ResumeSession>,
+    responses(
+        (status = 200, body = SessionCreated),
+        AllOf<(SessionErrors, RuntimeErrors, BodyErrors, FirstTurnErrors)>,
+    ),
+)]
 pub(crate) async fn resume(
     api: web::Data<Api>,
     path: web::Path<String>,

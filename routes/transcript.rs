@@ -13,7 +13,9 @@ use crate::sessions::{body_of, session_id};
 /// Characters of the names in a row.
 const MAX_NAME: usize = 512;
 
-/// Adds a row to a session's transcript, or writes it again. A row is known by its `messageId`.
+/// Adds a row to a session's transcript, or writes it again.
+///
+/// A row is known by its `messageId`.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/transcript/upsert", tag = "transcript",
     operation_id = "upsertTranscriptRow",

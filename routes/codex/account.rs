@@ -10,7 +10,7 @@ use super::{RuntimeCall, trim, trim_given};
 use crate::answer::ApiError;
 use crate::api::Api;
 use crate::body::RawBody;
-use crate::openapi::{BodyErrors, RuntimeErrors};
+use crate::openapi::{AllOf, BodyErrors, RuntimeErrors};
 
 /// The account that is signed in.
 #[utoipa::path(
@@ -25,7 +25,7 @@ pub(crate) async fn read(api: web::Data<Api>) -> Result<HttpResponse, ApiError> 
 #[utoipa::path(
     post, path = "/api/account/login/start", tag = "account", operation_id = "startLogin",
     request_body = StartLogin,
-    responses((status = 200, body = RuntimeResult), RuntimeErrors, BodyErrors),
+    responses((status = 200, body = RuntimeResult), AllOf<(RuntimeErrors, BodyErrors)>),
 )]
 pub(crate) async fn start_login(
     api: web::Data<Api>,
@@ -54,7 +54,7 @@ pub(crate) async fn start_login(
 #[utoipa::path(
     post, path = "/api/account/login/cancel", tag = "account", operation_id = "cancelLogin",
     request_body = CancelLogin,
-    responses((status = 200, body = RuntimeResult), RuntimeErrors, BodyErrors),
+    responses((status = 200, body = RuntimeResult), AllOf<(RuntimeErrors, BodyErrors)>),
 )]
 pub(crate) async fn cancel_login(
     api: web::Data<Api>,
@@ -67,7 +67,9 @@ pub(crate) async fn cancel_login(
     call.about("loginId", body.login_id.as_str()).wrapped(json!(body)).await
 }
 
-/// Signs out. A body is not looked at.
+/// Signs out.
+///
+/// A body is not looked at.
 #[utoipa::path(
     post, path = "/api/account/logout", tag = "account", operation_id = "logout",
     responses((status = 200, body = RuntimeResult), RuntimeErrors),

@@ -10,7 +10,7 @@ use super::{RuntimeCall, trim, trim_given};
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
 use crate::body::RawBody;
-use crate::openapi::{BodyErrors, RuntimeErrors};
+use crate::openapi::{AllOf, BodyErrors, RuntimeErrors};
 
 /// How much longer than the command the answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
 #[utoipa::path(
     post, path = "/api/commands/exec", tag = "runtime", operation_id = "executeCommand",
     request_body = ExecuteCommand,
-    responses((status = 200, body = CommandExecuted), RuntimeErrors, BodyErrors),
+    responses((status = 200, body = CommandExecuted), AllOf<(RuntimeErrors, BodyErrors)>),
 )]
 pub(crate) async fn execute(
     api: web::Data<Api>,
@@ -52,7 +52,7 @@ pub(crate) async fn execute(
 #[utoipa::path(
     post, path = "/api/feedback", tag = "runtime", operation_id = "sendFeedback",
     request_body = SendFeedback,
-    responses((status = 200, body = RuntimeResult), RuntimeErrors, BodyErrors),
+    responses((status = 200, body = RuntimeResult), AllOf<(RuntimeErrors, BodyErrors)>),
 )]
 pub(crate) async fn feedback(
     api: web::Data<Api>,

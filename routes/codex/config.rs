@@ -8,7 +8,7 @@ use super::{RuntimeCall, trim, trim_given};
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
 use crate::body::RawBody;
-use crate::openapi::{BodyErrors, RuntimeErrors};
+use crate::openapi::{AllOf, BodyErrors, RuntimeErrors};
 use crate::query::Query;
 
 /// The configuration in force.
@@ -41,7 +41,7 @@ pub(crate) async fn requirements(api: web::Data<Api>) -> Result<HttpResponse, Ap
 #[utoipa::path(
     post, path = "/api/config/value", tag = "config", operation_id = "writeConfigValue",
     request_body = WriteConfigValue,
-    responses((status = 200, body = RuntimeResult), RuntimeErrors, BodyErrors),
+    responses((status = 200, body = RuntimeResult), AllOf<(RuntimeErrors, BodyErrors)>),
 )]
 pub(crate) async fn write_value(
     api: web::Data<Api>,
@@ -60,7 +60,7 @@ pub(crate) async fn write_value(
 #[utoipa::path(
     post, path = "/api/config/batch", tag = "config", operation_id = "writeConfigBatch",
     request_body = WriteConfigBatch,
-    responses((status = 200, body = RuntimeResult), RuntimeErrors, BodyErrors),
+    responses((status = 200, body = RuntimeResult), AllOf<(RuntimeErrors, BodyErrors)>),
 )]
 pub(crate) async fn write_batch(
     api: web::Data<Api>,

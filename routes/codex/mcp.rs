@@ -8,7 +8,7 @@ use super::RuntimeCall;
 use crate::answer::ApiError;
 use crate::api::Api;
 use crate::body::RawBody;
-use crate::openapi::{BodyErrors, RuntimeErrors};
+use crate::openapi::{AllOf, BodyErrors, RuntimeErrors};
 use crate::query::Query;
 
 /// MCP servers and how they are.
@@ -28,7 +28,9 @@ pub(crate) async fn servers(api: web::Data<Api>, query: Query) -> Result<HttpRes
     RuntimeCall::new(&api, "mcpServerStatus/list").pass_on(params).await
 }
 
-/// Reads the configuration of MCP servers anew. A body is not looked at.
+/// Reads the configuration of MCP servers anew.
+///
+/// A body is not looked at.
 #[utoipa::path(
     post, path = "/api/mcp/reload", tag = "runtime", operation_id = "reloadMcpServers",
     responses((status = 200, body = RuntimeResult), RuntimeErrors),
@@ -43,7 +45,7 @@ pub(crate) async fn reload(api: web::Data<Api>) -> Result<HttpResponse, ApiError
     operation_id = "loginToMcpServer",
     params(("serverName" = String, Path, description = "The server, as it is configured.")),
     request_body = Option<McpLogin>,
-    responses((status = 200, body = RuntimeResult), RuntimeErrors, BodyErrors),
+    responses((status = 200, body = RuntimeResult), AllOf<(RuntimeErrors, BodyErrors)>),
 )]
 pub(crate) async fn log_in(
     api: web::Data<Api>,

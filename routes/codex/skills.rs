@@ -8,7 +8,7 @@ use super::{RuntimeCall, trim};
 use crate::answer::ApiError;
 use crate::api::Api;
 use crate::body::RawBody;
-use crate::openapi::{BodyErrors, RuntimeErrors};
+use crate::openapi::{AllOf, BodyErrors, RuntimeErrors};
 use crate::query::Query;
 
 /// Skills by folder.
@@ -32,7 +32,7 @@ pub(crate) async fn list(api: web::Data<Api>, query: Query) -> Result<HttpRespon
 #[utoipa::path(
     post, path = "/api/skills/config", tag = "runtime", operation_id = "configureSkill",
     request_body = ConfigureSkill,
-    responses((status = 200, body = RuntimeResult), RuntimeErrors, BodyErrors),
+    responses((status = 200, body = RuntimeResult), AllOf<(RuntimeErrors, BodyErrors)>),
 )]
 pub(crate) async fn configure(
     api: web::Data<Api>,
@@ -45,7 +45,9 @@ pub(crate) async fn configure(
     call.wrapped(json!(body)).await
 }
 
-/// Skills of the remote catalogue. No version of the runtime from 0.106 on has this method.
+/// Skills of the remote catalogue.
+///
+/// No version of the runtime from 0.106 on has this method.
 #[utoipa::path(
     get, path = "/api/skills/remote", tag = "runtime", operation_id = "readRemoteSkills",
     responses((status = 200, body = RuntimeResult), RuntimeErrors),
@@ -54,12 +56,13 @@ pub(crate) async fn remote(api: web::Data<Api>) -> Result<HttpResponse, ApiError
     RuntimeCall::new(&api, "skills/remote/read").wrapped(json!({})).await
 }
 
-/// Takes a skill of the remote catalogue over. No version of the runtime from 0.106 on has this
-/// method.
+/// Takes a skill of the remote catalogue over.
+///
+/// No version of the runtime from 0.106 on has this method.
 #[utoipa::path(
     post, path = "/api/skills/remote", tag = "runtime", operation_id = "writeRemoteSkill",
     request_body = WriteRemoteSkill,
-    responses((status = 200, body = RuntimeResult), RuntimeErrors, BodyErrors),
+    responses((status = 200, body = RuntimeResult), AllOf<(RuntimeErrors, BodyErrors)>),
 )]
 pub(crate) async fn write_remote(
     api: web::Data<Api>,

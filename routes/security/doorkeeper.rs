@@ -7,13 +7,13 @@ use actix::prelude::*;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::{HttpRequest, HttpResponse, web};
 use cm_core::error::ErrorCode;
-use serde::Deserialize;
-use serde_json::json;
+use cm_core::wire::{Done, ErrorBody, LogIn, Ticket};
 
 use super::origin::AccessPolicy;
 use crate::answer::ApiError;
 use crate::api::Api;
 use crate::body::RawBody;
+use crate::openapi::{AllOf, BodyErrors, StoppingErrors};
 
 /// Name of the cookie.
 pub(super) const COOKIE: &str = "codex_manager_session";
@@ -128,23 +128,29 @@ fn unavailable(error: MailboxError) -> ApiError {
     ApiError::new(ErrorCode::ShuttingDown, format!("The server is stopping ({error})."))
 }
 
-/// `POST /api/stream/tickets`
+/// Issues a ticket, which opens one WebSocket where no header can be sent.
+#[utoipa::path(
+    post, path = "/api/stream/tickets", tag = "access", operation_id = "issueStreamTicket",
+    responses((status = 200, body = Ticket), StoppingErrors),
+)]
 pub(crate) async fn issue_ticket(api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
     let ticket = api.doorkeeper.send(IssueTicket).timeout(DEADLINE).await.map_err(unavailable)?;
-    Ok(HttpResponse::Ok().json(json!({
-        "status": "ok",
-        "ticket": ticket,
-        "expiresInSeconds": TICKET_LIFE.as_secs(),
-    })))
+    let status = "ok".to_owned();
+    let expires_in_seconds = TICKET_LIFE.as_secs();
+    Ok(HttpResponse::Ok().json(Ticket { status, ticket, expires_in_seconds }))
 }
 
-/// Body of a login.
-#[derive(Deserialize)]
-struct LogIn {
-    token: String,
-}
-
-/// `POST /api/login`
+/// Logs a browser in: its cookie then stands for the server's token.
+#[utoipa::path(
+    post, path = "/api/login", tag = "access", operation_id = "loginToServer",
+    request_body = LogIn,
+    responses(
+        (status = 200, body = Done,
+            headers(("set-cookie" = String, description = "`codex_manager_session`, for 30 days."))),
+        (status = 401, body = ErrorBody, description = "The token is wrong: `unauthorized`."),
+        AllOf<(BodyErrors, StoppingErrors)>,
+    ),
+)]
 pub(crate) async fn log_in(
     api: web::Data<Api>,
     policy: web::Data<AccessPolicy>,
@@ -156,7 +162,7 @@ pub(crate) async fn log_in(
         return Err(ApiError::new(ErrorCode::Unauthorized, "The token is wrong."));
     }
     let value = api.doorkeeper.send(OpenSession).timeout(DEADLINE).await.map_err(unavailable)?;
-    let mut response = HttpResponse::Ok().json(json!({ "status": "ok" }));
+    let mut response = HttpResponse::Ok().json(Done::default());
     let cookie = cookie(value);
     if let Err(error) = response.add_cookie(&cookie) {
         let message = format!("The cookie could not be set: {error}.");
@@ -165,7 +171,11 @@ pub(crate) async fn log_in(
     Ok(response)
 }
 
-/// `POST /api/logout`
+/// Logs a browser out: its cookie is worth nothing any more.
+#[utoipa::path(
+    post, path = "/api/logout", tag = "access", operation_id = "logoutFromServer",
+    responses((status = 200, body = Done), StoppingErrors),
+)]
 pub(crate) async fn log_out(
     api: web::Data<Api>,
     request: HttpRequest,
@@ -177,7 +187,7 @@ pub(crate) async fn log_out(
             .await
             .map_err(unavailable)?;
     }
-    let mut response = HttpResponse::Ok().json(json!({ "status": "ok" }));
+    let mut response = HttpResponse::Ok().json(Done::default());
     if let Err(error) = response.add_removal_cookie(&cookie(String::new())) {
         tracing::warn!(%error, "a cookie could not be removed");
     }

@@ -28,6 +28,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Paths that need no token: liveness, and the way to get a cookie.
 const OPEN_PATHS: [&str; 2] = ["/livez", "/api/login"];
 
+/// Whether a path needs no token.
+pub(crate) fn needs_no_token(path: &str) -> bool {
+    OPEN_PATHS.contains(&path)
+}
+
 /// Checks host, origin and token; gives each request an id and each error body that id.
 ///
 /// # Errors
@@ -109,7 +114,7 @@ async fn check(request: &ServiceRequest) -> Result<(), ApiError> {
             "Pages of this origin may not talk to the server; see ALLOWED_ORIGINS.",
         ));
     }
-    if !policy.needs_token() || OPEN_PATHS.contains(&request.path()) {
+    if !policy.needs_token() || needs_no_token(request.path()) {
         return Ok(());
     }
     if has_token(request, policy, upgrade).await {

@@ -9,6 +9,8 @@ use std::rc::Rc;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
+use cm_core::ids::ThreadId;
+use cm_core::wire::ErrorBody;
 
 use super::connection::Connection;
 use super::hub::{HubCell, Subscription};
@@ -18,12 +20,27 @@ use super::resume::resume;
 use super::ring::Encoding;
 use super::socket::not_there;
 use crate::answer::ApiError;
+use crate::openapi::StreamErrors;
 use crate::sessions::session_id;
 
 /// How long a browser waits before it connects again, in milliseconds.
 const RETRY: Bytes = Bytes::from_static(b"retry: 1000\n\n");
 
-/// `GET /api/events`
+/// Everything that happens, as server-sent events.
+///
+/// The data of each event is a `StreamFrame`, its id the position to come back with.
+#[utoipa::path(
+    get, path = "/api/events", tag = "stream", operation_id = "readEvents",
+    params(
+        ("threadId" = Option<String>, Query,
+            description = "The only session to hear of. Empty or repeated it is no filter."),
+        ("since" = Option<String>, Query, pattern = "^.+:[0-9]+$",
+            description = "`<epoch>:<seq>` of a frame that was had: what came behind it follows."),
+        ("last-event-id" = Option<String>, Header,
+            description = "The same, as browsers say it by themselves; it goes before `since`."),
+    ),
+    responses((status = 200, body = String, content_type = "text/event-stream"), StreamErrors),
+)]
 pub(crate) async fn all(
     request: HttpRequest,
     hub: web::Data<HubCell>,
@@ -32,7 +49,24 @@ pub(crate) async fn all(
     connect(&request, &hub, filter).await
 }
 
-/// `GET /api/sessions/{id}/events`
+/// What happens in one session, as server-sent events.
+///
+/// A session that does not exist is heard of when it does.
+#[utoipa::path(
+    get, path = "/api/sessions/{id}/events", tag = "stream", operation_id = "readSessionEvents",
+    params(
+        ("id" = ThreadId, Path, description = "The session."),
+        ("since" = Option<String>, Query, pattern = "^.+:[0-9]+$",
+            description = "`<epoch>:<seq>` of a frame that was had: what came behind it follows."),
+        ("last-event-id" = Option<String>, Header,
+            description = "The same, as browsers say it by themselves; it goes before `since`."),
+    ),
+    responses(
+        (status = 200, body = String, content_type = "text/event-stream"),
+        (status = 404, body = ErrorBody, description = "That is no session's id: `not_found`."),
+        StreamErrors,
+    ),
+)]
 pub(crate) async fn of_session(
     request: HttpRequest,
     path: web::Path<String>,

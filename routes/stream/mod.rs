@@ -17,17 +17,15 @@
 
 mod close;
 mod connection;
-mod events;
+pub(crate) mod events;
 mod hub;
 mod outlet;
 mod progress;
 mod query;
 mod resume;
 mod ring;
-mod socket;
+pub(crate) mod socket;
 mod subscribers;
 
 pub use connection::remember_connection;
-pub(crate) use events::{all as all_events, of_session as session_events};
 pub use hub::{CloseSubscribers, CutConnections, Hub, HubCell, HubHandle, HubSettings};
-pub(crate) use socket::connect;

@@ -14,7 +14,7 @@ use actix_http::ws::{Codec, Frame, Item, ProtocolError};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::BytesMut;
 use cm_core::error::ErrorCode;
-use cm_core::wire::StreamCommand;
+use cm_core::wire::{ErrorBody, StreamCommand};
 use futures_util::Stream;
 use serde_json::json;
 
@@ -26,11 +26,33 @@ use super::query::Subscribe;
 use super::resume::{Position, resume};
 use super::ring::Encoding;
 use crate::answer::ApiError;
+use crate::openapi::StreamErrors;
 
 /// Largest command, fragments together, in bytes.
 const MAX_COMMAND: usize = 64 * 1024;
 
-/// `GET /api/stream`
+/// Everything that happens, over a WebSocket.
+///
+/// Each text message is a `StreamFrame`; what the client may send is a `StreamCommand`.
+/// docs/protocol/stream.md says which frames there are.
+#[utoipa::path(
+    get, path = "/api/stream", tag = "stream", operation_id = "openStream",
+    params(
+        ("threadId" = Option<String>, Query,
+            description = "The only session to hear of. Empty or repeated it is no filter."),
+        ("since" = Option<String>, Query, pattern = "^.+:[0-9]+$",
+            description = "`<epoch>:<seq>` of a frame that was had: what came behind it follows."),
+        ("view" = Option<String>, Query, pattern = "^(default|single)$",
+            description = "`default`: with version 1's repetitions; `single`: each thing once."),
+        ("ticket" = Option<String>, Query,
+            description = "A ticket in place of the token, which is never taken from a URL."),
+    ),
+    responses(
+        (status = 101, description = "The WebSocket is open."),
+        (status = 404, body = ErrorBody, description = "The request is no upgrade: `not_found`."),
+        StreamErrors,
+    ),
+)]
 pub(crate) async fn connect(
     request: HttpRequest,
     payload: web::Payload,
