@@ -18,6 +18,7 @@
 //! - `security`, `bad_input`: who may talk to the server, and what it is told in vain.
 //! - `store_*`: the store when writing fails, on disks that are full or read-only, when it is
 //!   damaged, and its maintenance.
+//! - `openapi`: the description of the API, and what is really answered.
 //! - `startup`, `shutdown`: what keeps the program from starting, and how it ends.
 //! - `layering`: the direction of knowledge, and rules over the sources.
 #![allow(
@@ -54,6 +55,7 @@ mod history;
 mod layering;
 mod long_lines;
 mod metrics;
+mod openapi;
 mod passivation;
 mod read_model;
 mod recovery;

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::common::{DEADLINE, text};
 use crate::fake_app::{embedded, refused};
 
-const TOKEN: &str = "a-token-of-the-integration-suite";
+pub(crate) const TOKEN: &str = "a-token-of-the-integration-suite";
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
@@ -173,7 +173,7 @@ fn text_plain_is_json_only_from_here() {
 }
 
 /// A start with a token file that holds [`TOKEN`].
-fn with_token(builder: AppBuilder) -> AppBuilder {
+pub(crate) fn with_token(builder: AppBuilder) -> AppBuilder {
     let path = builder.dir().write("token", format!("{TOKEN}\n"));
     let owner_only = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(&path, owner_only).expect("the mode is set");
@@ -181,11 +181,11 @@ fn with_token(builder: AppBuilder) -> AppBuilder {
     builder.arg("--token-file").arg(path).without_readiness()
 }
 
-fn bearer() -> String {
+pub(crate) fn bearer() -> String {
     format!("Bearer {TOKEN}")
 }
 
-fn wait_ready_with_token(app: &TestApp) {
+pub(crate) fn wait_ready_with_token(app: &TestApp) {
     let bearer = bearer();
     wait_until("it is ready", DEADLINE, || {
         let headers: Headers<'_> = &[("Authorization", &bearer)];
