@@ -19,8 +19,8 @@ use crate::answer::ApiError;
 use crate::metrics::HttpStats;
 use crate::security::Doorkeeper;
 use crate::{
-    actions, codex, controls, health, metrics, openapi, requests, runtime, security, sessions,
-    stream, transcript, turns,
+    actions, codex, controls, docs, health, metrics, openapi, requests, runtime, security,
+    sessions, stream, transcript, turns,
 };
 
 /// Facts about the server that do not change while it runs.
@@ -136,6 +136,8 @@ routes! {
     read "/metrics" => metrics::scrape,
     read "/api" => health::info,
     read "/api/openapi.json" => openapi::serve,
+    read "/api/docs" => docs::page,
+    read "/api/docs/{file:.*}" => docs::file,
     read "/api/health" => health::health,
     read "/api/runtime" => runtime::view,
     post "/api/runtime/restart" => runtime::restart,

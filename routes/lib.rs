@@ -6,7 +6,8 @@
 //!
 //! - [`api`]: what handlers reach, and the table of routes ([`configure`]).
 //! - `answer`: errors as bodies; `body`, `query`: reading JSON and queries.
-//! - `openapi`: the description of the API; `every_operation`: what all of it has in common.
+//! - `openapi`: the description of the API; `every_operation`: what all of it has in common; `docs`:
+//!   the page that shows it.
 //! - `codex`: operations that the Codex runtime answers itself.
 //! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`,
 //!   `actions`, `controls`, `transcript`: one file a resource.
@@ -20,6 +21,7 @@ pub mod api;
 mod body;
 mod codex;
 mod controls;
+mod docs;
 mod every_operation;
 mod health;
 pub mod metrics;

@@ -216,3 +216,26 @@ fn a_wrong_answer_would_be_noticed() {
         assert!(!validator.is_valid(&changed), "{member}");
     }
 }
+
+#[test]
+fn the_page_shows_the_description_and_loads_nothing_from_elsewhere() {
+    let app = with_token(embedded()).start();
+    wait_ready_with_token(&app);
+    let bearer = bearer();
+    let get = |path: &str| app.request("GET", path, &[("Authorization", &bearer)], None);
+    for path in ["/api/docs", "/api/docs/", "/api/docs/index.css"] {
+        assert_eq!(app.get(path).status, 401, "{path}");
+    }
+    let moved = get("/api/docs").expect_status(308);
+    assert_eq!(moved.header("location"), Some("docs/"));
+    for file in ["", "index.html", "swagger-initializer.js", "swagger-ui-bundle.js"] {
+        let reply = get(&format!("/api/docs/{file}")).expect_status(200);
+        let policy = reply.header("content-security-policy").unwrap_or_default();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("http"), "{policy}");
+    }
+    let start = get("/api/docs/swagger-initializer.js").text;
+    assert!(start.contains(r#""/api/openapi.json""#) && !start.contains("http"), "{start}");
+    for file in ["nothing", "..%2f..%2fCargo.toml", "%00"] {
+        assert_eq!(get(&format!("/api/docs/{file}")).status, 404, "{file}");
+    }
+}

@@ -198,9 +198,16 @@ fn with_a_token_nothing_but_liveness_and_login_goes_without() {
     let app = with_token(embedded()).start();
     wait_ready_with_token(&app);
     assert_eq!(app.get("/livez").status, 200);
-    for path in
-        ["/readyz", "/metrics", "/api", "/api/health", "/api/runtime", "/api/sessions", "/nope"]
-    {
+    for path in [
+        "/readyz",
+        "/metrics",
+        "/api",
+        "/api/docs/",
+        "/api/health",
+        "/api/runtime",
+        "/api/sessions",
+        "/nope",
+    ] {
         refused(&app.get(path), 401, "unauthorized");
     }
     refused(&write(&app, &[]), 401, "unauthorized");
