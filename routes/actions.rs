@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
 use crate::body::text;
-use crate::openapi::{BodyErrors, RuntimeErrors, SessionErrors};
+use crate::openapi::{AllOf, BodyErrors, RuntimeErrors, SessionErrors};
 use crate::sessions::{body_of, session_id};
 
 /// Turns that one rollback takes back at the most.
@@ -41,11 +41,13 @@ async fn act(
     Ok(HttpResponse::Ok().json(SessionActed { status, session_id: id, num_turns, result }))
 }
 
-/// Begins a session with the history of this one. A body is not looked at.
+/// Begins a session with the history of this one.
+///
+/// A body is not looked at.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/fork", tag = "sessions", operation_id = "forkSession",
     params(("id" = ThreadId, Path, description = "The session.")),
-    responses((status = 200, body = SessionCreated), RuntimeErrors, SessionErrors),
+    responses((status = 200, body = SessionCreated), AllOf<(RuntimeErrors, SessionErrors)>),
 )]
 pub(crate) async fn fork(
     api: web::Data<Api>,
@@ -56,11 +58,13 @@ pub(crate) async fn fork(
     Ok(HttpResponse::Ok().json(forked.map_err(|error| failed(error, "thread/fork", &id))?))
 }
 
-/// Makes what the model sees of the history shorter. A body is not looked at.
+/// Makes what the model sees of the history shorter.
+///
+/// A body is not looked at.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/compact", tag = "sessions", operation_id = "compactSession",
     params(("id" = ThreadId, Path, description = "The session.")),
-    responses((status = 200, body = SessionActed), RuntimeErrors, SessionErrors),
+    responses((status = 200, body = SessionActed), AllOf<(RuntimeErrors, SessionErrors)>),
 )]
 pub(crate) async fn compact(
     api: web::Data<Api>,
@@ -69,12 +73,14 @@ pub(crate) async fn compact(
     act(&api, session_id(&path)?, ThreadAction::Compact, None).await
 }
 
-/// Ends commands that an interrupt left running. A body is not looked at.
+/// Ends commands that an interrupt left running.
+///
+/// A body is not looked at.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/background-terminals/clean", tag = "sessions",
     operation_id = "cleanBackgroundTerminals",
     params(("id" = ThreadId, Path, description = "The session.")),
-    responses((status = 200, body = SessionActed), RuntimeErrors, SessionErrors),
+    responses((status = 200, body = SessionActed), AllOf<(RuntimeErrors, SessionErrors)>),
 )]
 pub(crate) async fn clean_terminals(
     api: web::Data<Api>,
@@ -83,13 +89,14 @@ pub(crate) async fn clean_terminals(
     act(&api, session_id(&path)?, ThreadAction::CleanTerminals, None).await
 }
 
-/// Takes the latest turns back: the model and the transcript forget them. Files that they changed
-/// stay changed.
+/// Takes the latest turns back.
+///
+/// The model and the transcript forget them; files that they changed stay changed.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/rollback", tag = "sessions", operation_id = "rollBackSession",
     params(("id" = ThreadId, Path, description = "The session.")),
     request_body = Option<RollBack>,
-    responses((status = 200, body = SessionActed), RuntimeErrors, SessionErrors, BodyErrors),
+    responses((status = 200, body = SessionActed), AllOf<(RuntimeErrors, SessionErrors, BodyErrors)>),
 )]
 pub(crate) async fn roll_back(
     api: web::Data<Api>,
@@ -112,7 +119,7 @@ pub(crate) async fn roll_back(
     post, path = "/api/sessions/{id}/review", tag = "sessions", operation_id = "startReview",
     params(("id" = ThreadId, Path, description = "The session.")),
     request_body = Option<Review>,
-    responses((status = 200, body = SessionActed), RuntimeErrors, SessionErrors, BodyErrors),
+    responses((status = 200, body = SessionActed), AllOf<(RuntimeErrors, SessionErrors, BodyErrors)>),
 )]
 pub(crate) async fn review(
     api: web::Data<Api>,
