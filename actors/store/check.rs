@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use cm_core::ids::RequestId;
+use cm_core::project::ProjectRecord;
 use cm_core::request::RequestRecord;
 use cm_core::thread::{ItemRecord, ThreadRecord, TurnRecord};
 use serde::Serialize;
@@ -80,6 +81,7 @@ fn kind(key: &[u8]) -> &'static str {
         Some(b'q') => "requestPlaces",
         Some(b'o') => "openSessions",
         Some(b'x') => "deletedSessions",
+        Some(b'w') => "projects",
         _ => "others",
     }
 }
@@ -96,6 +98,7 @@ fn decodes(key: &[u8], value: &[u8]) -> Result<(), String> {
         Some(b'i') => json::<ItemRecord>(value),
         Some(b'r') => json::<RequestRecord>(value),
         Some(b'o') => json::<Value>(value),
+        Some(b'w') => json::<ProjectRecord>(value),
         Some(b'q') => {
             let text = std::str::from_utf8(value).map_err(|error| error.to_string())?;
             RequestId::parse(text).map(|_| ()).map_err(|error| error.to_string())

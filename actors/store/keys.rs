@@ -3,7 +3,7 @@
 //! A key is a letter, a zero byte and its parts; ids never hold a zero byte, and ordinals are
 //! big-endian, so that keys sort as their parts do.
 
-use cm_core::ids::{RequestId, Seq, ThreadId};
+use cm_core::ids::{ProjectId, RequestId, Seq, ThreadId};
 
 /// Identity of the store's history.
 pub const EPOCH: &[u8] = b"m\0epoch";
@@ -192,6 +192,16 @@ pub fn is_request(key: &[u8]) -> bool {
 /// Marks a deleted thread, so that nothing of it is taken up again.
 pub fn tombstone(id: &ThreadId) -> Vec<u8> {
     [b"x\0", id.as_str().as_bytes()].concat()
+}
+
+/// A project's record.
+pub fn project(id: &ProjectId) -> Vec<u8> {
+    [b"w\0", id.as_str().as_bytes()].concat()
+}
+
+/// All projects.
+pub fn projects() -> Vec<u8> {
+    b"w\0".to_vec()
 }
 
 /// A key made readable for messages.

@@ -13,8 +13,8 @@
 //! - `folder`: where a store lies and who holds it; `open`: how it is opened; `format`: the gate of
 //!   formats; `high_water`: how a loss is noticed; `restore`: what takes a damaged one's place.
 //! - `export`, `import`, `copy`, `check`, `maintain`: what is done with a store as a whole.
-//! - [`keys`], `records`: what lies where, and in which form; `lists`: reading all threads;
-//!   `transcript`: reading a thread's items; `notes`: rows that are not the runtime's;
+//! - [`keys`], `records`, `projects`: what lies where, and in which form; `lists`: reading all
+//!   threads; `transcript`: reading a thread's items; `notes`: rows that are not the runtime's;
 //!   `fork`: copying a history; `migrate`: records of the first format.
 
 mod actor;
@@ -41,6 +41,7 @@ mod memory;
 mod migrate;
 mod notes;
 mod open;
+mod projects;
 mod reader;
 mod records;
 mod restore;
@@ -71,6 +72,7 @@ pub use maintain::{Compacted, Imported, MaintainError};
 pub(crate) use memory::{Faults, MemoryStore, Operation};
 pub use notes::{put_defaults, put_note, read_defaults, read_note, read_notes};
 pub use open::{OpenedStore, SledStore};
+pub use projects::{StoredProjects, put_project, read_projects};
 pub use records::{
     OpenMark, StoredThread, drop_items, drop_requests, put_item, put_open, put_request, put_thread,
     put_turn, read_latest_items, read_latest_turns, read_request, read_request_params, read_thread,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use cm_core::error::Failure;
 use cm_core::event::{Audience, Durability, Event, FrameBatch, Method, SessionPieces};
-use cm_core::ids::{Incarnation, RequestId, ThreadId};
+use cm_core::ids::{Incarnation, ProjectId, RequestId, ThreadId};
 use cm_core::request::{ExpiryReason, RequestRecord};
 use cm_core::rpc::{RawJson, RpcId};
 use cm_core::thread::{Ended, ThreadRecord, ThreadState, Writes};
@@ -273,7 +273,7 @@ impl Thread {
     pub(super) fn refresh_pieces(&mut self) {
         let record = &self.state.record;
         let title = record.title.as_ref().map(|title| title.text.as_str());
-        let project_id = record.project_id.as_deref();
+        let project_id = record.project_id.as_ref().map(ProjectId::as_str);
         let known = self.pieces.audience() != &Audience::Unfiltered;
         if !known || !self.pieces.is_current(title, project_id) {
             self.pieces = SessionPieces::new(&self.id, title, project_id);

@@ -22,7 +22,7 @@ pub(super) fn summary(record: &ThreadRecord, activity: &str) -> SessionSummary {
         updated_at: record.updated_at,
         cwd: record.cwd.clone(),
         source: record.source().to_owned(),
-        project_id: record.project_id.clone(),
+        project_id: record.project_id.as_ref().map(ToString::to_string),
         activity: activity.to_owned(),
         preview: record.preview().map(str::to_owned),
         archived: record.archived,

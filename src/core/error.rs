@@ -93,6 +93,10 @@ error_codes! {
     InvalidState = "invalid_state", 409, 1008, exit::CONFLICT, false;
     /// The session never had a turn.
     NotMaterialized = "not_materialized", 409, 1008, exit::CONFLICT, false;
+    /// Another project has the name.
+    DuplicateName = "duplicate_name", 409, 1008, exit::CONFLICT, false;
+    /// The project has sessions.
+    ProjectNotEmpty = "project_not_empty", 409, 1008, exit::CONFLICT, false;
     /// The request was decided already.
     AlreadyResolved = "already_resolved", 409, 1008, exit::CONFLICT, false;
     /// Another process holds the thread.

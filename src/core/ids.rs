@@ -136,11 +136,23 @@ text_id! {
 }
 
 text_id! {
+    /// A project. Made by us; version 1's are UUIDs as well.
+    ProjectId
+}
+
+text_id! {
     /// The identity of a store's history. It changes only when history is lost.
     Epoch
 }
 
 impl RequestId {
+    /// Makes an id from random bytes that the caller supplies.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(Arc::from(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()))
+    }
+}
+
+impl ProjectId {
     /// Makes an id from random bytes that the caller supplies.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(Arc::from(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()))

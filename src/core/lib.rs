@@ -14,6 +14,7 @@
 //! - [`event`]: stream event names and the frames that subscribers receive.
 //! - [`wire`]: REST bodies shared by the server and the command line client.
 //! - [`transcript`]: the rows that items, requests and failed turns become.
+//! - [`project`]: what is stored of projects, and whose name is whose.
 //! - [`thread`], [`request`], [`restart`]: pure state machines.
 
 pub mod compat;
@@ -21,6 +22,7 @@ pub mod controls;
 pub mod error;
 pub mod event;
 pub mod ids;
+pub mod project;
 pub mod request;
 pub mod restart;
 pub mod rpc;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::controls::Controls;
-use crate::ids::ThreadId;
+use crate::ids::{ProjectId, ThreadId};
 use crate::wire::SessionProblem;
 
 use super::kept::Kept;
@@ -43,7 +43,7 @@ pub struct ThreadRecord {
     pub updated_at: i64,
     /// Project it is assigned to.
     #[serde(default)]
-    pub project_id: Option<String>,
+    pub project_id: Option<ProjectId>,
     /// The runtime's thread object as last seen, without its turns.
     pub thread: Value,
     /// Ordinal that the next turn gets.

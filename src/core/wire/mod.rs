@@ -8,6 +8,7 @@ mod answers;
 mod coerce;
 mod controls;
 mod health;
+mod projects;
 mod requests;
 mod runtime;
 mod sessions;
@@ -25,6 +26,11 @@ pub use controls::{
 pub use health::{
     AppServerView, AuthHealth, CodexHealth, ExitView, Health, Liveness, QueueHealth, Readiness,
     Reason, RestartBody, RestartRequested, RuntimeView, ServiceInfo, StoreHealth, TreeNode,
+};
+pub use projects::{
+    AgentSession, AgentSessions, AssignProject, CreateProject, MoveDestination, MoveSessions,
+    ProjectCreated, ProjectDeleted, ProjectList, ProjectSaved, ProjectSummary, SessionFailure,
+    SessionProject, SessionsDeleted, SessionsMoved, UpdateProject,
 };
 pub use requests::{
     Answer, Approval, ApprovalDecision, ApprovalScope, ContentItem, DecideApproval,
