@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
-use cm_actors::index::ListQuery;
+use cm_actors::index::{ListQuery, ProjectFilter};
 use cm_actors::thread::SessionError;
 use cm_core::error::ErrorCode;
-use cm_core::ids::ThreadId;
+use cm_core::ids::{ProjectId, ThreadId};
 use cm_core::request::RequestFamily;
 use cm_core::wire::{
     CreateSession, DynamicTool, Rename, ResumeSession, SessionArchived, SessionCreated,
@@ -107,7 +107,21 @@ pub(crate) async fn list(
         cursor => cursor.cloned(),
     };
     flag("includeSystemOwned")?;
-    let query = ListQuery { archived: flag("archived")?, limit, cursor };
+    let archived = flag("archived")?;
+    let project = match query.get("projectId").map(|id| id.trim()) {
+        None => ProjectFilter::Any,
+        Some("") => return Err(invalid("projectId", "must not be empty")),
+        Some("none") => ProjectFilter::Unassigned,
+        Some(id) => match ProjectId::parse(id) {
+            Ok(id) => ProjectFilter::Of(id),
+            // No project has a malformed id, so no session is in it.
+            Err(_) => {
+                let empty = SessionList { data: Vec::new(), next_cursor: None, archived };
+                return Ok(HttpResponse::Ok().json(empty));
+            }
+        },
+    };
+    let query = ListQuery { archived, project, limit, cursor };
     let page = model.0.page(query).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(page))
 }

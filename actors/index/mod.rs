@@ -21,5 +21,5 @@ mod sessions;
 mod tests;
 
 pub use row::SessionRow;
-pub use rows::{BadCursor, ListQuery, SessionRows};
+pub use rows::{BadCursor, ListQuery, Member, ProjectFilter, SessionRows};
 pub use sessions::{AttachedReader, ListVersion, RowChange, RowsChanged, SessionIndex};

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use cm_core::ids::ThreadId;
+use cm_core::ids::{ProjectId, ThreadId};
 use cm_core::wire::SessionSummary;
 
 /// One session, encoded once for everyone who lists it.
@@ -18,6 +18,8 @@ pub struct SessionRow {
     pub id: ThreadId,
     /// Which of the two lists it is in.
     pub archived: bool,
+    /// The project that it is in.
+    pub project: Option<ProjectId>,
     /// The row as JSON. A box, because rows are shared as a whole and bytes of their own handle
     /// would cost a second count for each of many thousand sessions.
     pub json: Box<[u8]>,
@@ -31,11 +33,13 @@ impl SessionRow {
     /// When the summary is no JSON, which its types rule out.
     pub fn encode(summary: &SessionSummary) -> Result<Self, serde_json::Error> {
         let json = serde_json::to_vec(summary)?.into_boxed_slice();
+        let project = summary.project_id.as_deref();
         Ok(Self {
             updated_at: summary.updated_at,
             created_at: summary.created_at,
             id: summary.session_id.clone(),
             archived: summary.archived,
+            project: project.and_then(|project| ProjectId::parse(project).ok()),
             json,
         })
     }

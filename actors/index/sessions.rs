@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::prelude::*;
-use cm_core::ids::ThreadId;
+use cm_core::ids::{ProjectId, ThreadId};
 use tokio::sync::{Notify, oneshot};
 
 use super::row::SessionRow;
-use super::rows::{BadCursor, ListQuery, SessionRows};
+use super::rows::{BadCursor, ListQuery, Member, SessionRows};
 use crate::metrics::SessionStats;
 
 /// Changes that are kept for the next announcement. Overflow rule: they are dropped, and every
@@ -192,6 +192,11 @@ impl SessionIndex {
     /// The row of a session.
     pub fn get(&self, id: &ThreadId) -> Option<Arc<SessionRow>> {
         self.shared.state.borrow().rows.get(id).cloned()
+    }
+
+    /// The sessions of a project; without one those of every project.
+    pub fn members(&self, project: Option<&ProjectId>) -> Vec<Member> {
+        self.shared.state.borrow().rows.members(project)
     }
 
     /// A page of a list, as the body of its answer.

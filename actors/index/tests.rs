@@ -45,7 +45,7 @@ impl Handler<Hold> for Ear {
 fn row(id: &str, updated_at: i64) -> SessionRow {
     let id = ThreadId::parse(id).unwrap();
     let json = format!("{{\"id\":\"{id}\",\"updated\":{updated_at}}}").into_bytes();
-    SessionRow { updated_at, created_at: 0, id, archived: false, json: json.into() }
+    SessionRow { updated_at, created_at: 0, id, archived: false, project: None, json: json.into() }
 }
 
 fn index() -> (SessionIndex, ListVersion) {
@@ -54,7 +54,8 @@ fn index() -> (SessionIndex, ListVersion) {
 }
 
 fn listed(index: &SessionIndex) -> Vec<(String, i64)> {
-    let query = ListQuery { archived: false, limit: 100, cursor: None };
+    let query =
+        ListQuery { archived: false, project: ProjectFilter::Any, limit: 100, cursor: None };
     let page: Value = serde_json::from_slice(&index.page(&query).unwrap()).unwrap();
     let rows = page["data"].as_array().unwrap().iter();
     let pair =

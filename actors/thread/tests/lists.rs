@@ -8,12 +8,12 @@ use serde_json::json;
 use super::bench::{
     Bench, Options, approval_request, count, notification, on_system, thread, turn_started,
 };
-use crate::index::ListQuery;
+use crate::index::{ListQuery, ProjectFilter};
 use crate::store::MemoryStore;
 
 /// The titles of a list, newest first.
 async fn titles(bench: &Bench, archived: bool) -> Vec<String> {
-    let query = ListQuery { archived, limit: 100, cursor: None };
+    let query = ListQuery { archived, project: ProjectFilter::Any, limit: 100, cursor: None };
     let page = bench.threads.list(query).await.unwrap();
     let page: SessionList = serde_json::from_slice(&page).unwrap();
     page.data.into_iter().map(|session| format!("{} {}", session.title, session.activity)).collect()
