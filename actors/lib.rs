@@ -14,6 +14,7 @@
 //! - [`app_server`]: one child process is one incarnation of one actor.
 //! - [`thread`]: the registry and one actor per Codex thread.
 //! - [`request`]: one actor per pending approval, question or tool call.
+//! - [`project`]: projects, and which sessions belong to them.
 //! - [`metrics`]: what is counted, for `/metrics`.
 //! - [`failpoint`]: where tests kill the program or let a write fail.
 //! - [`clock`]: wall clock time in the forms that records and bodies use.
@@ -25,6 +26,7 @@ pub mod handle;
 pub mod index;
 pub mod journal;
 pub mod metrics;
+pub mod project;
 pub mod request;
 pub mod store;
 pub mod supervisor;

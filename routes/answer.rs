@@ -61,6 +61,11 @@ impl ApiError {
         self.at(status).named(code)
     }
 
+    /// Its code and its message, for a list of what did not succeed.
+    pub(crate) fn in_words(self) -> (String, String) {
+        (self.body.code.unwrap_or_default(), self.body.message.unwrap_or_default())
+    }
+
     /// A session that does not exist; the id may not even be well-formed.
     pub(crate) fn no_session(id: &str) -> Self {
         Self::worded(ErrorCode::NotFound, "not_found", "There is no such session.")
@@ -92,6 +97,10 @@ impl ApiError {
                 "The session never had a turn, so the Codex runtime does not know it any more.",
             )
             .with("sessionId", id.as_str()),
+            SessionError::NotInProject(id) => {
+                Self::new(ErrorCode::InvalidState, "The session is no longer in the project.")
+                    .with("sessionId", id.as_str())
+            }
             SessionError::NoActiveTurn(id) => Self::worded(
                 ErrorCode::InvalidState,
                 "no_active_turn",

@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 use cm_actors::app_server::AppServerHandle;
 use cm_actors::journal::JournalHandle;
 use cm_actors::metrics::Stats;
+use cm_actors::project::ProjectsHandle;
 use cm_actors::supervisor::{StateCell, SupervisorHandle};
 use cm_actors::thread::ThreadsHandle;
 use cm_core::error::ErrorCode;
@@ -19,8 +20,8 @@ use crate::answer::ApiError;
 use crate::metrics::HttpStats;
 use crate::security::Doorkeeper;
 use crate::{
-    actions, codex, controls, docs, health, metrics, openapi, requests, runtime, security,
-    sessions, stream, transcript, turns,
+    actions, codex, controls, docs, health, metrics, openapi, projects, requests, runtime,
+    security, sessions, stream, transcript, turns,
 };
 
 /// Facts about the server that do not change while it runs.
@@ -92,6 +93,8 @@ pub struct Api {
     pub info: Arc<ServerInfo>,
     /// Sessions.
     pub threads: ThreadsHandle,
+    /// Projects.
+    pub projects: ProjectsHandle,
     /// The child.
     pub app_server: AppServerHandle,
     /// The supervision tree.
@@ -170,6 +173,13 @@ routes! {
     post "/api/config/batch" => codex::config::write_batch,
     post "/api/commands/exec" => codex::commands::execute,
     post "/api/feedback" => codex::commands::feedback,
+    read "/api/projects" => projects::list,
+    post "/api/projects" => projects::create,
+    post "/api/projects/{id}/rename" => projects::update,
+    delete "/api/projects/{id}" => projects::delete,
+    read "/api/projects/{id}/agent-sessions" => projects::agent_sessions,
+    post "/api/projects/{id}/chats/move-all" => projects::move_all,
+    post "/api/projects/{id}/chats/delete-all" => projects::delete_all,
     read "/api/sessions" => sessions::list,
     post "/api/sessions" => sessions::create,
     read "/api/sessions/{id}" => sessions::read,
@@ -179,6 +189,7 @@ routes! {
     post "/api/sessions/{id}/archive" => sessions::archive,
     post "/api/sessions/{id}/unarchive" => sessions::unarchive,
     post "/api/sessions/{id}/resume" => sessions::resume,
+    post "/api/sessions/{id}/project" => projects::assign,
     post "/api/sessions/{id}/messages" => turns::send,
     post "/api/sessions/{id}/interrupt" => turns::interrupt,
     post "/api/sessions/{id}/turns/{turn}/steer" => turns::steer,

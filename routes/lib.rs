@@ -9,8 +9,8 @@
 //! - `openapi`: the description of the API; `every_operation`: what all of it has in common; `docs`:
 //!   the page that shows it.
 //! - `codex`: operations that the Codex runtime answers itself.
-//! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`,
-//!   `actions`, `controls`, `transcript`: one file a resource.
+//! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`, `actions`, `controls`,
+//!   `transcript`, `projects`: one file a resource.
 //! - [`metrics`]: `GET /metrics`; `read_model`: each worker's copy of the lists.
 //! - [`stream`]: `GET /api/stream`: the worker's hub, the socket, the body that it writes.
 //! - [`security`]: who may talk to the server.
@@ -26,6 +26,7 @@ mod every_operation;
 mod health;
 pub mod metrics;
 mod openapi;
+mod projects;
 mod query;
 mod read_model;
 mod requests;

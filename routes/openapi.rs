@@ -14,8 +14,8 @@ use utoipa::{IntoResponses, OpenApi, ToSchema};
 
 use crate::every_operation::{EveryOperation, merge};
 use crate::{
-    actions, codex, controls, health, requests, runtime, security, sessions, stream, transcript,
-    turns,
+    actions, codex, controls, health, projects, requests, runtime, security, sessions, stream,
+    transcript, turns,
 };
 
 /// Answers with an error body, by status.
@@ -151,6 +151,11 @@ answers! {
         "409" => "Another answer is on its way: `in_flight` with the status `conflict`.",
     }
 
+    /// Errors of a project's route.
+    ProjectErrors {
+        "404" => "There is no such project, or no such session: `not_found`.",
+    }
+
     /// Errors of a call of the Codex runtime.
     RuntimeErrors {
         "400" => "Something given is wrong: `invalid_request` here, `invalid_params` for the runtime.",
@@ -277,6 +282,14 @@ all_of!(A B C D);
         controls::change_settings,
         controls::remove_setting,
         transcript::upsert,
+        projects::list,
+        projects::create,
+        projects::update,
+        projects::delete,
+        projects::agent_sessions,
+        projects::move_all,
+        projects::delete_all,
+        projects::assign,
     )
 )]
 struct Description;

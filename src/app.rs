@@ -15,6 +15,7 @@ use cm_actors::handle::Handle;
 use cm_actors::index::ListVersion;
 use cm_actors::journal::{JournalConfig, JournalHandle, journal_spec};
 use cm_actors::metrics::Stats;
+use cm_actors::project::{Projects, ProjectsHandle, projects_spec};
 use cm_actors::store::{
     ExportPlan, OpenedStore, Store, StoreError, StoreFolder, StoreHandle, store_spec,
 };
@@ -47,7 +48,7 @@ const CHILD_STOP: StopDeadlines = StopDeadlines {
 /// How long a subscriber may leave what is ready for it.
 const SUBSCRIBER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the nested supervisor of store, journal and threads may take to end.
+/// What the nested supervisor of store, journal, threads and projects may take to end.
 const STATE_STOP: Duration = Duration::from_secs(3);
 
 /// Runs the server until it is told to stop.
@@ -153,6 +154,8 @@ struct Handles {
     vitals: Vitals,
     journal: JournalHandle,
     registry: Handle<ThreadRegistry>,
+    threads: ThreadsHandle,
+    projects: Handle<Projects>,
     app_server: AppServerHandle,
     list_version: ListVersion,
     stats: Stats,
@@ -178,6 +181,8 @@ async fn run(
     ));
     let first: FirstStore = Arc::new(Mutex::new(Some(Box::new(store))));
     let stats = Stats::new(store_handle.clone());
+    let deadline = settings.runtime.call_timeout + ANSWER_MARGIN;
+    let registry = Handle::new();
     let handles = Handles {
         vitals: Vitals {
             writes_fail: store_handle.failing(),
@@ -189,7 +194,9 @@ async fn run(
         },
         store: store_handle,
         journal: JournalHandle::new(Arc::clone(&stats.stream)),
-        registry: Handle::new(),
+        threads: ThreadsHandle::new(registry.clone(), deadline),
+        registry,
+        projects: Handle::new(),
         app_server: AppServerHandle::new(),
         list_version: ListVersion::default(),
         stats,
@@ -198,7 +205,6 @@ async fn run(
     let supervisor = start_tree(&control, &settings, &runtime, &handles, folder, first).await?;
     let doorkeeper = on_arbiter(&control, || Doorkeeper::default().start()).await?;
     let stopping = Arc::new(AtomicBool::new(false));
-    let deadline = settings.runtime.call_timeout + ANSWER_MARGIN;
     let api = Api {
         info: Arc::new(ServerInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -208,7 +214,8 @@ async fn run(
             has_api_key: settings.runtime.openai_api_key.is_some(),
             max_body: settings.limits.max_body,
         }),
-        threads: ThreadsHandle::new(handles.registry.clone(), deadline),
+        threads: handles.threads.clone(),
+        projects: ProjectsHandle::new(handles.projects.clone(), deadline),
         app_server: handles.app_server.clone(),
         supervisor: supervisor.clone(),
         journal: handles.journal.clone(),
@@ -377,7 +384,7 @@ async fn start_tree(
 /// The store that was opened beforehand: it serves the first life of its actor.
 type FirstStore = Arc<Mutex<Option<Box<dyn Store>>>>;
 
-/// Store, journal and threads: each is rebuilt when one before it was.
+/// Store, journal, threads and projects: each is rebuilt when one before it was.
 fn state_specs(
     handles: &Handles,
     policy: Policy,
@@ -413,6 +420,13 @@ fn state_specs(
             handles.journal.clone(),
             handles.app_server.clone(),
             &handles.vitals.sessions,
+        ),
+        projects_spec(
+            handles.projects.clone(),
+            policy,
+            handles.store.clone(),
+            handles.journal.clone(),
+            handles.threads.clone(),
         ),
     ]
 }

@@ -55,6 +55,8 @@ impl Handler<Command> for Thread {
                 self.resume_asked(dynamic_tools.as_deref(), reply, ctx)
             }
             Command::Delete(reply) => self.delete(reply, ctx),
+            Command::Assign { to, reply } => self.assign(to, reply),
+            Command::AsMember { project, command } => self.as_member(&project, command, ctx),
             Command::Requests { family, all, reply } => self.list_requests(family, all, reply, ctx),
             Command::Decide { record, input, by, reply } => {
                 self.decide(*record, input, by, reply, ctx)

@@ -16,6 +16,8 @@ pub enum SessionError {
     Deleted(Deleted),
     /// It never had a turn.
     NotMaterialized(ThreadId),
+    /// It is in another project by now, or in none.
+    NotInProject(ThreadId),
     /// No turn runs, or not the one that was named.
     NoActiveTurn(ThreadId),
     /// There is no such request.

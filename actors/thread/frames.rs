@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// Adds a frame; a payload that cannot be written as JSON is logged, which cannot happen for what
 /// came in as JSON.
-pub(super) fn push<P: Serialize>(
+pub(crate) fn push<P: Serialize>(
     frames: &mut FrameBatch,
     kind: &str,
     audience: &Audience,

@@ -34,7 +34,7 @@ const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(5);
 /// A stable way to reach sessions.
 #[derive(Debug, Clone)]
 pub struct ThreadsHandle {
-    registry: Handle<ThreadRegistry>,
+    pub(super) registry: Handle<ThreadRegistry>,
     deadline: Duration,
 }
 
@@ -46,7 +46,7 @@ impl ThreadsHandle {
         Self { registry, deadline }
     }
 
-    async fn answer<T>(&self, waiting: oneshot::Receiver<Answer<T>>) -> Answer<T> {
+    pub(super) async fn answer<T>(&self, waiting: oneshot::Receiver<Answer<T>>) -> Answer<T> {
         match tokio::time::timeout(self.deadline, waiting).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(SessionError::failed(
@@ -61,7 +61,7 @@ impl ThreadsHandle {
         }
     }
 
-    async fn command<T>(
+    pub(super) async fn command<T>(
         &self,
         thread_id: &ThreadId,
         command: impl FnOnce(Reply<T>) -> Command,

@@ -5,22 +5,23 @@ use std::sync::Arc;
 use actix::prelude::*;
 use bytes::Bytes;
 use cm_core::controls::{Controls, ControlsChange};
-use cm_core::ids::{Incarnation, RequestId, ThreadId};
+use cm_core::ids::{Incarnation, ProjectId, RequestId, ThreadId};
 use cm_core::request::{RequestFamily, RequestRecord};
 use cm_core::thread::ThreadRecord;
 use cm_core::wire::{
     ApprovalDecision, ApprovalScope, CreateSession, DynamicTool, MessageAccepted, SendMessage,
-    SessionCreated, SessionSummary, TranscriptEntry,
+    SessionCreated, SessionProject, SessionSummary, TranscriptEntry,
 };
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::actions::ThreadAction;
+use super::assign::{MemberCommand, Place};
 use super::controls::{ChangedBy, ControlsChanged};
 use super::error::SessionError;
 use crate::app_server::{Batch, RuntimeDown, RuntimeUp};
-use crate::index::{AttachedReader, ListQuery, RowsChanged};
+use crate::index::{AttachedReader, ListQuery, Member, RowsChanged};
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, SessionError>>;
@@ -108,6 +109,15 @@ pub(super) struct ListSessions {
     pub(super) reply: Reply<Vec<u8>>,
 }
 
+/// Asks for the sessions of a project, or of all of them. Sent by the actor of projects; answered
+/// through `reply`.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct FindMembers {
+    pub(super) project: Option<ProjectId>,
+    pub(super) reply: Reply<Vec<Member>>,
+}
+
 /// Makes a reader hear of changes of the lists. Sent by HTTP workers; answered when the lists are
 /// there, with `None` when that takes too long.
 #[derive(Debug, Message)]
@@ -190,6 +200,16 @@ pub(super) enum Command {
         reply: Reply<SessionCreated>,
     },
     Delete(Reply<Deleted>),
+    /// Puts it into a project, or takes it out of the one that it is in.
+    Assign {
+        to: Option<Place>,
+        reply: Reply<SessionProject>,
+    },
+    /// Does something with it if it is still in a project.
+    AsMember {
+        project: ProjectId,
+        command: MemberCommand,
+    },
     Requests {
         family: RequestFamily,
         all: bool,
@@ -266,6 +286,10 @@ impl Command {
             Self::Delete(reply) => {
                 reply.send(Err(error)).ok();
             }
+            Self::Assign { reply, .. } => {
+                reply.send(Err(error)).ok();
+            }
+            Self::AsMember { command, .. } => command.refuse(error),
             Self::Requests { reply, .. } => {
                 reply.send(Err(error)).ok();
             }

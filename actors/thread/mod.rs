@@ -16,9 +16,10 @@
 //! - `inbound`: what the child says of it; `frames`: the stream events that this becomes.
 //! - `actions`: what the runtime does with a thread beside turns; `fork`: a session that begins with
 //!   the history of another one.
-//! - `commands`: messages and turns; `interrupt`: turns that are stopped; `sessions`: creation, names,
-//!   archive, deletion; `requests`: approvals, questions and tool calls; `controls`: what a turn may do; `rows`: rows of the
-//!   transcript that are not the runtime's; `calls`: calls of the child that these wait for.
+//! - `commands`: messages and turns; `interrupt`: turns that are stopped; `sessions`: creation,
+//!   names, archive, deletion; `assign`: which project it is in; `requests`: approvals, questions and
+//!   tool calls; `controls`: what a turn may do; `rows`: rows of the transcript that are not the
+//!   runtime's; `calls`: calls of the child that these wait for.
 //! - `recovery`: what a thread does that was cut; `snapshot`: how unfinished sessions stand, for
 //!   subscribers that come back.
 //! - `view`, `detail`: what clients see; `paths`: looking at files; `config`: defaults, and the cage
@@ -26,6 +27,7 @@
 
 mod actions;
 mod actor;
+mod assign;
 mod calls;
 mod commands;
 mod config;
@@ -34,7 +36,7 @@ mod detail;
 mod error;
 mod flush;
 mod fork;
-mod frames;
+pub(crate) mod frames;
 mod handle;
 mod inbound;
 mod interrupt;
@@ -57,6 +59,7 @@ mod tests;
 mod view;
 
 pub use actions::ThreadAction;
+pub(crate) use assign::Place;
 pub use config::{Cage, CageError, STORE_PATIENCE, ThreadConfig};
 pub use controls::{ChangedBy, ControlsChanged, Defaults};
 pub use error::SessionError;

@@ -10,7 +10,7 @@ use cm_core::wire::SessionSummary;
 
 use super::actor::Thread;
 use super::error::SessionError;
-use super::messages::{AttachReader, ListSessions};
+use super::messages::{AttachReader, FindMembers, ListSessions, Reply};
 use super::registry::ThreadRegistry;
 use super::view;
 use crate::index::{AttachedReader, SessionIndex, SessionRow};
@@ -103,18 +103,18 @@ fn read_rows(
     Ok((rows, last))
 }
 
-impl Handler<ListSessions> for ThreadRegistry {
-    type Result = ();
-
-    fn handle(&mut self, message: ListSessions, ctx: &mut Self::Context) {
-        let ListSessions { query, reply } = message;
+impl ThreadRegistry {
+    /// Answers from the lists when they were read.
+    fn answer_from_lists<T: 'static>(
+        &self,
+        reply: Reply<T>,
+        ctx: &mut Context<Self>,
+        read: impl FnOnce(&SessionIndex) -> Result<T, SessionError> + 'static,
+    ) {
         let index = self.shared.index.clone();
         let work = async move {
-            let page = match tokio::time::timeout(PATIENCE, index.is_built()).await {
-                Ok(()) => index.page(&query).map_err(|_| {
-                    let message = "The cursor is not one of this list's.";
-                    SessionError::failed(ErrorCode::InvalidRequest, message)
-                }),
+            let read = match tokio::time::timeout(PATIENCE, index.is_built()).await {
+                Ok(()) => read(&index),
                 Err(_) => {
                     let message =
                         "The sessions are still being read from the store; try again shortly.";
@@ -122,9 +122,30 @@ impl Handler<ListSessions> for ThreadRegistry {
                 }
             };
             // Whoever asked may have stopped waiting.
-            reply.send(page).ok();
+            reply.send(read).ok();
         };
         ctx.spawn(work.into_actor(self));
+    }
+}
+
+impl Handler<ListSessions> for ThreadRegistry {
+    type Result = ();
+
+    fn handle(&mut self, ListSessions { query, reply }: ListSessions, ctx: &mut Self::Context) {
+        self.answer_from_lists(reply, ctx, move |index| {
+            index.page(&query).map_err(|_| {
+                let message = "The cursor is not one of this list's.";
+                SessionError::failed(ErrorCode::InvalidRequest, message)
+            })
+        });
+    }
+}
+
+impl Handler<FindMembers> for ThreadRegistry {
+    type Result = ();
+
+    fn handle(&mut self, FindMembers { project, reply }: FindMembers, ctx: &mut Self::Context) {
+        self.answer_from_lists(reply, ctx, move |index| Ok(index.members(project.as_ref())));
     }
 }
 

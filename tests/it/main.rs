@@ -14,6 +14,7 @@
 //! - `concurrency`: several clients of one session at the same moment.
 //! - `crowd`: a hundred subscribers, one of which has stopped; `stream_gaps`: what a worker misses, and
 //!   positions that are given while others are served.
+//! - `project_app`, `projects`, `projects_bulk`, `projects_races`: projects and the sessions in them.
 //! - `read_model`: lists, whichever worker answers them; `metrics`: what is counted.
 //! - `security`, `bad_input`: who may talk to the server, and what it is told in vain.
 //! - `store_*`: the store when writing fails, on disks that are full or read-only, when it is
@@ -57,6 +58,10 @@ mod long_lines;
 mod metrics;
 mod openapi;
 mod passivation;
+mod project_app;
+mod projects;
+mod projects_bulk;
+mod projects_races;
 mod read_model;
 mod recovery;
 mod request_policy;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler};
@@ -27,6 +27,7 @@ use crate::handle::Handle;
 use crate::index::ListVersion;
 use crate::journal::{FramesPublished, JournalConfig, JournalHandle, journal_spec};
 use crate::metrics::SessionStats;
+use crate::project::{ProjectsHandle, projects_spec};
 use crate::request::{FixedPolicy, RequestPolicy};
 use crate::store::{
     Entry, MemoryStore, Scan, Store, StoreError, StoreHandle, Upkeep, Visitor, WriteBatch, keys,
@@ -61,11 +62,14 @@ impl Handler<FramesPublished> for Ear {
 pub(super) struct Disk {
     store: Arc<MemoryStore>,
     pub(super) full: Arc<AtomicBool>,
+    /// Whether it writes and says that it did not, as one does that fails at the last step.
+    pub(super) doubtful: Arc<AtomicBool>,
     /// Groups with a request's record that were refused.
     pub(super) requests_refused: Arc<AtomicUsize>,
     pub(super) read: Arc<AtomicUsize>,
     /// Told of every group that was committed.
     pub(super) committed: Arc<Notify>,
+    held: Arc<Held>,
     /// Where it is set, batches after which a request was unfinished and its thread not marked: a
     /// crash there would have left it to nobody.
     unmarked: Option<Arc<AtomicUsize>>,
@@ -75,6 +79,12 @@ impl Disk {
     /// One that counts the batches after which a request was unfinished and its thread not marked.
     pub(super) fn watched(unmarked: &Arc<AtomicUsize>) -> Self {
         Self { unmarked: Some(Arc::clone(unmarked)), ..Self::default() }
+    }
+
+    /// Lets so many groups of writes pass and others wait; all pass when no number is given.
+    pub(super) fn pass(&self, groups: Option<usize>) {
+        *self.held.passing.lock().unwrap() = groups;
+        self.held.changed.notify_all();
     }
 
     /// Bytes of the values whose keys begin so.
@@ -94,12 +104,17 @@ impl Disk {
 
 impl Store for Disk {
     fn commit(&self, batches: &[WriteBatch]) -> Result<(), StoreError> {
+        self.held.pass();
         if self.full.load(Ordering::Relaxed) {
             let mut entries = batches.iter().flat_map(|batch| &batch.entries);
             if entries.any(|(key, _)| keys::is_request(key)) {
                 self.requests_refused.fetch_add(1, Ordering::Relaxed);
             }
             return Err(StoreError::Write("no space left on device".to_owned()));
+        }
+        if self.doubtful.load(Ordering::Relaxed) {
+            self.store.commit(batches)?;
+            return Err(StoreError::Write("input/output error".to_owned()));
         }
         match &self.unmarked {
             None => self.store.commit(batches)?,
@@ -195,6 +210,7 @@ impl Default for Options {
 pub(super) struct Bench {
     pub(super) registry: Handle<ThreadRegistry>,
     pub(super) threads: ThreadsHandle,
+    pub(super) projects: ProjectsHandle,
     pub(super) supervisor: SupervisorHandle,
     pub(super) frames: Receiver<Value>,
     _ear: actix::Addr<Ear>,
@@ -210,6 +226,8 @@ impl Bench {
         let handle = StoreHandle::default();
         let journal = JournalHandle::default();
         let registry = Handle::new();
+        let threads = ThreadsHandle::new(registry.clone(), DEADLINE);
+        let projects = Handle::new();
         let store = Mutex::new(Some(store));
         let opener = Box::new(move || {
             let store = store.lock().unwrap().take().expect("a store that is opened once");
@@ -240,11 +258,12 @@ impl Bench {
                 registry.clone(),
                 policy,
                 config,
-                handle,
+                handle.clone(),
                 journal.clone(),
                 AppServerHandle::new(),
                 &StateCell::default(),
             ),
+            projects_spec(projects.clone(), policy, handle, journal.clone(), threads.clone()),
         ];
         let supervisor = Supervisor::start_tree("test", Strategy::RestForOne, specs);
         // Answered behind the start of every child.
@@ -252,8 +271,8 @@ impl Bench {
         let (tell, frames) = channel(1 << 18);
         let ear = Ear(tell).start();
         journal.attach(ear.clone().recipient()).await.unwrap().expect("a journal");
-        let threads = ThreadsHandle::new(registry.clone(), DEADLINE);
-        let mut bench = Self { registry, threads, supervisor, frames, _ear: ear };
+        let projects = ProjectsHandle::new(projects, DEADLINE);
+        let mut bench = Self { registry, threads, projects, supervisor, frames, _ear: ear };
         bench.up().await;
         bench
     }

@@ -6,3 +6,4 @@ mod history;
 mod letting_go;
 mod lists;
 mod lives;
+mod projects;
