@@ -206,6 +206,7 @@ all_of!(A B C D);
         (name = "access", description = "Who may talk to a server that needs a token."),
         (name = "sessions", description = "Sessions and what was said and done in them."),
         (name = "controls", description = "What turns may do, and free settings."),
+        (name = "projects", description = "Groups of sessions."),
         (name = "transcript", description = "Rows that clients add."),
         (name = "turns", description = "Messages, and the turns that they start."),
         (name = "requests",

@@ -57,6 +57,22 @@ impl Handler<FramesPublished> for Ear {
     }
 }
 
+/// Whether writes wait.
+#[derive(Default)]
+struct Held {
+    /// How many groups of them may still pass; as many as there are when it is not set.
+    passing: Mutex<Option<usize>>,
+    changed: Condvar,
+}
+
+impl Held {
+    fn pass(&self) {
+        let passing = self.passing.lock().unwrap();
+        let mut passing = self.changed.wait_while(passing, |left| *left == Some(0)).unwrap();
+        *passing = passing.map(|left| left - 1);
+    }
+}
+
 /// A disk that outlives the manager, may be full, and counts what is read of sessions.
 #[derive(Clone, Default)]
 pub(super) struct Disk {
