@@ -292,7 +292,8 @@ impl Thread {
     }
 
     pub(super) fn archived(&mut self, outcome: Result<Value, CallFailure>, reply: Reply<()>) {
-        if let Err(error) = outcome {
+        // Two that ask at the same moment have both asked the child.
+        if let Err(error) = outcome.map(|_| ()).or_else(|error| self.is_done(error, true)) {
             let refusal = if error.is_unknown_thread() {
                 SessionError::NotMaterialized(self.id.clone())
             } else {
@@ -310,6 +311,14 @@ impl Thread {
         self.when_durable(Box::new(move |_, _, stored| {
             answer(reply, stored.map_err(SessionError::from));
         }));
+    }
+
+    /// Whether a call that the child refused has nothing left to do: somebody else's did it.
+    fn is_done(&self, error: CallFailure, archived: bool) -> Result<(), CallFailure> {
+        match error {
+            CallFailure::Rpc(_) if self.state.record.archived == archived => Ok(()),
+            error => Err(error),
+        }
     }
 
     pub(super) fn unarchive(&mut self, reply: Reply<SessionCreated>, ctx: &mut Context<Self>) {
@@ -333,7 +342,8 @@ impl Thread {
         reply: Reply<SessionCreated>,
         ctx: &mut Context<Self>,
     ) {
-        let result = match outcome {
+        let result = match outcome.or_else(|error| self.is_done(error, false).map(|()| Value::Null))
+        {
             Ok(result) => result,
             Err(error) => {
                 let failure = error.failure("thread/unarchive");

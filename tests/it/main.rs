@@ -11,7 +11,7 @@
 //! - `long_lines`: one line of many megabytes.
 //! - `recovery`: what is done by itself for sessions that were cut; `request_policy`: requests that
 //!   nobody decides; `passivation`, `history`: many sessions, and long ones.
-//! - `concurrency`: several clients of one session at the same moment.
+//! - `concurrency`: several clients of one session at the same moment; `repeats`: every action twice.
 //! - `crowd`: a hundred subscribers, one of which has stopped; `stream_gaps`: what a worker misses, and
 //!   positions that are given while others are served.
 //! - `project_app`, `projects`, `projects_bulk`, `projects_races`: projects and the sessions in them.
@@ -19,7 +19,8 @@
 //! - `security`, `bad_input`: who may talk to the server, and what it is told in vain.
 //! - `store_*`: the store when writing fails, on disks that are full or read-only, when it is
 //!   damaged, and its maintenance.
-//! - `openapi`: the description of the API, and what is really answered.
+//! - `openapi`: the description of the API, and what is really answered; `contract`: what version 1's
+//!   clients rely on.
 //! - `startup`, `shutdown`: what keeps the program from starting, and how it ends.
 //! - `layering`: the direction of knowledge, and rules over the sources.
 #![allow(
@@ -48,6 +49,7 @@ mod flow_turn;
 mod bad_input;
 mod child_failures;
 mod concurrency;
+mod contract;
 mod controls;
 mod crowd;
 mod decisions;
@@ -64,6 +66,7 @@ mod projects_bulk;
 mod projects_races;
 mod read_model;
 mod recovery;
+mod repeats;
 mod request_policy;
 mod security;
 mod shutdown;

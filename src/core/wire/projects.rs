@@ -15,6 +15,7 @@ pub struct ProjectSummary {
     /// Its name.
     pub name: String,
     /// Where its sessions work by default; it need not exist.
+    #[schema(required)]
     pub working_directory: Option<String>,
     /// ISO-8601 UTC.
     pub created_at: String,
@@ -70,6 +71,7 @@ pub struct ProjectCreated {
     /// The project.
     pub project: ProjectSummary,
     /// Always `null`; version 1 has it.
+    #[schema(required)]
     pub orchestration_session: Option<String>,
 }
 
@@ -216,10 +218,10 @@ pub struct SessionProject {
     #[schema(value_type = String)]
     pub session_id: ThreadId,
     /// The project that it is in now.
-    #[schema(value_type = Option<String>)]
+    #[schema(required)]
     pub project_id: Option<ProjectId>,
     /// The project that it was in before.
-    #[schema(value_type = Option<String>)]
+    #[schema(required)]
     pub previous_project_id: Option<ProjectId>,
 }
 

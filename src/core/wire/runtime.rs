@@ -26,6 +26,7 @@ pub struct RuntimePage {
     pub data: Vec<Value>,
     /// Where the next page starts; `null` at the end.
     #[serde(default)]
+    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 

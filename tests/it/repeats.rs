@@ -1,0 +1,152 @@
+//! Every action is done twice, one after the other and at the same moment.
+//! docs/compatibility.md has what clients can count on.
+
+use cm_testkit::app::TestApp;
+use serde_json::{Value, json};
+
+use crate::common::{Act, Bench, Kind, approval, text, turn_end};
+
+/// An action, and what its second time answers.
+struct Repeated {
+    verb: &'static str,
+    path: String,
+    body: Value,
+    first: u16,
+    second: u16,
+    word: Option<&'static str>,
+}
+
+fn repeated(path: String, body: Value, first: u16, second: u16) -> Repeated {
+    Repeated { verb: "POST", path, body, first, second, word: None }
+}
+
+impl Repeated {
+    fn deletes(mut self) -> Self {
+        self.verb = "DELETE";
+        self
+    }
+
+    fn says(mut self, word: &'static str) -> Self {
+        self.word = Some(word);
+        self
+    }
+
+    fn run(&self, app: &TestApp) -> (u16, Value) {
+        let reply = match self.verb {
+            "DELETE" => app.delete(&self.path),
+            _ => app.post(&self.path, self.body.clone()),
+        };
+        (reply.status, reply.body)
+    }
+
+    fn check(&self, (status, body): &(u16, Value), wanted: u16) {
+        assert_eq!(*status, wanted, "{} {}: {body}", self.verb, self.path);
+    }
+}
+
+/// Actions on a session with a turn behind it, and on projects. Those of a session that is deleted
+/// come last.
+fn actions(session: &str, project: &str) -> Vec<Repeated> {
+    let of = |rest: &str| format!("/api/sessions/{session}/{rest}");
+    let of_project = |rest: &str| format!("/api/projects/{project}{rest}");
+    let controls = json!({
+        "model": null, "approvalPolicy": "never", "networkAccess": "restricted",
+        "filesystemSandbox": "read-only",
+    });
+    let row = json!({
+        "messageId": "m", "turnId": "t", "role": "system", "type": "note", "content": "c",
+        "status": "complete",
+    });
+    vec![
+        repeated(of("rename"), json!({ "title": "Again" }), 200, 200),
+        repeated(of("resume"), json!({}), 200, 200),
+        repeated(of("interrupt"), json!({}), 409, 409).says("no_active_turn"),
+        repeated(of("turns/t/steer"), json!({ "input": "more" }), 409, 409),
+        repeated(
+            of("session-controls"),
+            json!({ "scope": "session", "controls": controls }),
+            200,
+            200,
+        )
+        .says("unchanged"),
+        repeated(of("approval-policy"), json!({ "approvalPolicy": "untrusted" }), 200, 200)
+            .says("ok"),
+        repeated(of("settings"), json!({ "scope": "session", "key": "a", "value": 1 }), 200, 200)
+            .says("unchanged"),
+        repeated(of("settings/a"), Value::Null, 200, 200).deletes().says("unchanged"),
+        repeated(of("transcript/upsert"), row, 200, 200).says("ok"),
+        repeated(of("fork"), json!({}), 200, 200).says("ok"),
+        repeated("/api/projects".to_owned(), json!({ "name": "New" }), 200, 409)
+            .says("duplicate_name"),
+        repeated(of_project("/rename"), json!({ "name": "Other" }), 200, 200).says("ok"),
+        repeated(of("project"), json!({ "projectId": project }), 200, 200).says("ok"),
+        repeated(of_project("/chats/move-all"), json!({ "destination": "unassigned" }), 200, 200)
+            .says("ok"),
+        repeated(of_project("/chats/delete-all"), json!({}), 200, 200).says("ok"),
+        repeated(of_project(""), Value::Null, 200, 404).deletes().says("not_found"),
+        repeated(of("archive"), json!({}), 200, 200).says("ok"),
+        repeated(of("unarchive"), json!({}), 200, 200).says("ok"),
+        repeated(format!("/api/sessions/{session}"), Value::Null, 200, 410)
+            .deletes()
+            .says("deleted"),
+    ]
+}
+
+fn prepared() -> (Bench, String, String) {
+    let bench = Bench::start(Kind::Embedded);
+    let session = bench.session();
+    bench.complete_turn(&session, &[Act::Say("hello")]);
+    let created = bench.app.post("/api/projects", json!({ "name": "Mine" })).expect_status(200);
+    let project = text(&created.body["project"]["projectId"]);
+    (bench, session, project)
+}
+
+#[test]
+fn done_twice_one_after_the_other() {
+    let (bench, session, project) = prepared();
+    for action in actions(&session, &project) {
+        action.check(&action.run(&bench.app), action.first);
+        let second = action.run(&bench.app);
+        action.check(&second, action.second);
+        if let Some(word) = action.word {
+            assert_eq!(second.1["status"], word, "{}: {}", action.path, second.1);
+        }
+    }
+}
+
+#[test]
+fn done_twice_at_the_same_moment() {
+    let (bench, session, project) = prepared();
+    for action in actions(&session, &project) {
+        let mut seen: Vec<(u16, Value)> = std::thread::scope(|scope| {
+            let both: Vec<_> = (0..2).map(|_| scope.spawn(|| action.run(&bench.app))).collect();
+            both.into_iter().map(|one| one.join().expect("an answer")).collect()
+        });
+        seen.sort_by_key(|(status, _)| *status);
+        action.check(&seen[0], action.first.min(action.second));
+        action.check(&seen[1], action.first.max(action.second));
+    }
+}
+
+#[test]
+fn an_approval_that_was_decided_says_what_was_decided() {
+    let bench = Bench::start(Kind::Embedded);
+    let session = bench.session();
+    let mut stream = bench.app.stream(Some(&session));
+    let turn = bench.send(&session, &[Act::Run("touch here"), Act::Say("done")]);
+    let id = approval(&mut stream);
+    let seen: Vec<(u16, Value)> = std::thread::scope(|scope| {
+        let decide = || {
+            let reply = bench.decide(&id, json!({ "decision": "decline" }));
+            (reply.status, reply.body)
+        };
+        let both: Vec<_> = (0..2).map(|_| scope.spawn(decide)).collect();
+        both.into_iter().map(|one| one.join().expect("an answer")).collect()
+    });
+    let mut statuses: Vec<u16> = seen.iter().map(|(status, _)| *status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409], "{seen:?}");
+    assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
+    let late = bench.decide(&id, json!({ "decision": "accept" })).expect_status(409).body;
+    assert_eq!((&late["code"], &late["decision"]), (&json!("already_resolved"), &json!("decline")));
+}
