@@ -10,6 +10,7 @@
 //! - [`supervisor`]: child specs, restart policy, the tree that operators see.
 //! - [`store`]: the `Store` trait, its sled implementation, the store thread and its group commit.
 //! - [`index`]: the lists of sessions, encoded, for whoever reads them.
+//! - [`idempotency`]: keys by which clients repeat a request and not what it does.
 //! - [`journal`]: numbers for frames, the ring, and the workers that read it.
 //! - [`app_server`]: one child process is one incarnation of one actor.
 //! - [`thread`]: the registry and one actor per Codex thread.
@@ -23,6 +24,7 @@ pub mod app_server;
 pub mod clock;
 pub mod failpoint;
 pub mod handle;
+pub mod idempotency;
 pub mod index;
 pub mod journal;
 pub mod metrics;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use actix::Addr;
+use actix_web::middleware::from_fn;
 use actix_web::web::{delete, get, post};
 use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 use cm_actors::app_server::AppServerHandle;
+use cm_actors::idempotency::IdempotencyHandle;
 use cm_actors::journal::JournalHandle;
 use cm_actors::metrics::Stats;
 use cm_actors::project::ProjectsHandle;
@@ -20,8 +22,8 @@ use crate::answer::ApiError;
 use crate::metrics::HttpStats;
 use crate::security::Doorkeeper;
 use crate::{
-    actions, codex, controls, docs, health, metrics, openapi, projects, requests, runtime,
-    security, sessions, stream, transcript, turns,
+    actions, codex, controls, docs, health, idempotency, metrics, openapi, projects, requests,
+    runtime, security, sessions, stream, transcript, turns,
 };
 
 /// Facts about the server that do not change while it runs.
@@ -103,6 +105,8 @@ pub struct Api {
     pub journal: JournalHandle,
     /// What the manager itself needs to work.
     pub vitals: Vitals,
+    /// Keys of requests that are not to be carried out twice.
+    pub idempotency: IdempotencyHandle,
     /// What is counted.
     pub stats: Stats,
     /// What is counted of requests.
@@ -118,17 +122,30 @@ fn read() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
-/// The table of routes: how they are registered, and a list to compare with their description.
+/// The route of a verb. `once` and `repeatable` are POST with an `Idempotency-Key`.
+macro_rules! route {
+    (once $handler:path) => {
+        post().to($handler).wrap(from_fn(idempotency::once))
+    };
+    (repeatable $handler:path) => {
+        post().to($handler).wrap(from_fn(idempotency::repeatable))
+    };
+    ($verb:ident $handler:path) => {
+        $verb().to($handler)
+    };
+}
+
+/// The table of routes: how they are registered, and a list for their description.
 macro_rules! routes {
     ($($verb:ident $path:literal => $handler:path,)*) => {
         /// Registers every route.
         pub fn configure(config: &mut web::ServiceConfig) {
-            $(config.route($path, $verb().to($handler));)*
+            $(config.route($path, route!($verb $handler));)*
             config.default_service(web::to(unknown_route));
         }
 
-        /// Every route: its verb (`read`, `post`, `delete` or `get`) and its path.
-        #[cfg(test)]
+        /// Every route: its verb (`read`, `get`, `delete`, `post`, `once` or `repeatable`) and its
+        /// path.
         pub(crate) const ROUTES: &[(&str, &str)] = &[$((stringify!($verb), $path),)*];
     };
 }
@@ -143,7 +160,7 @@ routes! {
     read "/api/docs/{file:.*}" => docs::file,
     read "/api/health" => health::health,
     read "/api/runtime" => runtime::view,
-    post "/api/runtime/restart" => runtime::restart,
+    once "/api/runtime/restart" => runtime::restart,
     post "/api/login" => security::doorkeeper::log_in,
     post "/api/logout" => security::doorkeeper::log_out,
     get "/api/stream" => stream::socket::connect,
@@ -171,17 +188,17 @@ routes! {
     read "/api/config/requirements" => codex::config::requirements,
     post "/api/config/value" => codex::config::write_value,
     post "/api/config/batch" => codex::config::write_batch,
-    post "/api/commands/exec" => codex::commands::execute,
-    post "/api/feedback" => codex::commands::feedback,
+    once "/api/commands/exec" => codex::commands::execute,
+    once "/api/feedback" => codex::commands::feedback,
     read "/api/projects" => projects::list,
-    post "/api/projects" => projects::create,
+    once "/api/projects" => projects::create,
     post "/api/projects/{id}/rename" => projects::update,
     delete "/api/projects/{id}" => projects::delete,
     read "/api/projects/{id}/agent-sessions" => projects::agent_sessions,
-    post "/api/projects/{id}/chats/move-all" => projects::move_all,
-    post "/api/projects/{id}/chats/delete-all" => projects::delete_all,
+    once "/api/projects/{id}/chats/move-all" => projects::move_all,
+    once "/api/projects/{id}/chats/delete-all" => projects::delete_all,
     read "/api/sessions" => sessions::list,
-    post "/api/sessions" => sessions::create,
+    once "/api/sessions" => sessions::create,
     read "/api/sessions/{id}" => sessions::read,
     delete "/api/sessions/{id}" => sessions::delete,
     read "/api/sessions/{id}/items/{item}" => sessions::item,
@@ -190,28 +207,28 @@ routes! {
     post "/api/sessions/{id}/unarchive" => sessions::unarchive,
     post "/api/sessions/{id}/resume" => sessions::resume,
     post "/api/sessions/{id}/project" => projects::assign,
-    post "/api/sessions/{id}/messages" => turns::send,
-    post "/api/sessions/{id}/interrupt" => turns::interrupt,
-    post "/api/sessions/{id}/turns/{turn}/steer" => turns::steer,
-    post "/api/sessions/{id}/fork" => actions::fork,
-    post "/api/sessions/{id}/compact" => actions::compact,
-    post "/api/sessions/{id}/rollback" => actions::roll_back,
-    post "/api/sessions/{id}/background-terminals/clean" => actions::clean_terminals,
-    post "/api/sessions/{id}/review" => actions::review,
+    once "/api/sessions/{id}/messages" => turns::send,
+    once "/api/sessions/{id}/interrupt" => turns::interrupt,
+    once "/api/sessions/{id}/turns/{turn}/steer" => turns::steer,
+    once "/api/sessions/{id}/fork" => actions::fork,
+    once "/api/sessions/{id}/compact" => actions::compact,
+    once "/api/sessions/{id}/rollback" => actions::roll_back,
+    repeatable "/api/sessions/{id}/background-terminals/clean" => actions::clean_terminals,
+    once "/api/sessions/{id}/review" => actions::review,
     read "/api/sessions/{id}/session-controls" => controls::read,
     post "/api/sessions/{id}/session-controls" => controls::change,
     post "/api/sessions/{id}/approval-policy" => controls::change_policy,
     read "/api/sessions/{id}/settings" => controls::settings,
     post "/api/sessions/{id}/settings" => controls::change_settings,
     delete "/api/sessions/{id}/settings/{key}" => controls::remove_setting,
-    post "/api/sessions/{id}/transcript/upsert" => transcript::upsert,
+    repeatable "/api/sessions/{id}/transcript/upsert" => transcript::upsert,
     read "/api/sessions/{id}/approvals" => requests::approvals,
     read "/api/sessions/{id}/tool-input" => requests::tool_inputs,
     read "/api/sessions/{id}/tool-calls" => requests::tool_calls,
     read "/api/requests/{id}/params" => requests::params,
-    post "/api/approvals/{id}/decision" => requests::decide_approval,
-    post "/api/tool-input/{id}/decision" => requests::decide_tool_input,
-    post "/api/tool-calls/{id}/response" => requests::respond_tool_call,
+    repeatable "/api/approvals/{id}/decision" => requests::decide_approval,
+    repeatable "/api/tool-input/{id}/decision" => requests::decide_tool_input,
+    repeatable "/api/tool-calls/{id}/response" => requests::respond_tool_call,
 }
 
 /// A path or method that does not exist, with the members that version 1 answers.

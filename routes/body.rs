@@ -1,10 +1,11 @@
 //! Reading JSON bodies as version 1 does.
 
+use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_TYPE, ORIGIN};
 use actix_web::{HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use cm_core::error::ErrorCode;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
@@ -27,23 +28,11 @@ impl RawBody {
     /// 413 over the limit, 415 for another type than JSON, 400 when it is announced and empty.
     pub(crate) async fn read(
         request: &HttpRequest,
-        mut payload: web::Payload,
+        payload: web::Payload,
     ) -> Result<Self, ApiError> {
-        let limit =
-            request.app_data::<web::Data<Api>>().map_or(1024 * 1024, |api| api.info.max_body);
         let content_type = request.headers().get(CONTENT_TYPE);
         let content_type = content_type.map(|value| value.to_str().unwrap_or_default());
-        let mut bytes = BytesMut::new();
-        while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|error| {
-                ApiError::new(ErrorCode::RequestFailed, format!("The body broke off: {error}."))
-            })?;
-            if bytes.len() + chunk.len() > limit {
-                let message = format!("The body is larger than {limit} bytes.");
-                return Err(ApiError::new(ErrorCode::TooLarge, message));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let bytes = read_bytes(request, payload).await?;
         let Some(content_type) = content_type else {
             if bytes.is_empty() {
                 return Ok(Self { bytes: None });
@@ -63,7 +52,7 @@ impl RawBody {
             let message = "The body is empty although a content type was given.";
             return Err(ApiError::new(ErrorCode::RequestFailed, message));
         }
-        Ok(Self { bytes: Some(bytes.freeze()) })
+        Ok(Self { bytes: Some(bytes) })
     }
 
     /// Understands a body that must be there.
@@ -101,6 +90,30 @@ impl RawBody {
             None => Ok(T::default()),
         }
     }
+}
+
+/// Reads the bytes of a body.
+///
+/// # Errors
+///
+/// 413 over the limit, 400 when it breaks off.
+pub(crate) async fn read_bytes(
+    request: &HttpRequest,
+    mut payload: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+) -> Result<Bytes, ApiError> {
+    let limit = request.app_data::<web::Data<Api>>().map_or(1024 * 1024, |api| api.info.max_body);
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| {
+            ApiError::new(ErrorCode::RequestFailed, format!("The body broke off: {error}."))
+        })?;
+        if bytes.len() + chunk.len() > limit {
+            let message = format!("The body is larger than {limit} bytes.");
+            return Err(ApiError::new(ErrorCode::TooLarge, message));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use actix_web::http::StatusCode;
-use utoipa::openapi::path::{Operation, Parameter, ParameterIn, PathItem};
+use cm_core::idempotency::IdempotencyKey;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::response::Response;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{OpenApi, RefOr, Schema, SecurityRequirement};
+use utoipa::openapi::{ObjectBuilder, OpenApi, RefOr, Schema, SecurityRequirement, Type};
 use utoipa::{IntoResponses, Modify};
 
-use crate::openapi::{AccessErrors, QueryErrors, TokenErrors};
+use crate::api::ROUTES;
+use crate::openapi::{AccessErrors, IdempotencyErrors, QueryErrors, TokenErrors};
 use crate::security::needs_no_token;
 
 /// Ways to show the token, by name. Any one will do; a server without a token wants none.
@@ -34,6 +37,14 @@ impl Modify for EveryOperation {
         let any = SCHEMES.into_iter().map(scheme);
         openapi.security = Some(any.chain([SecurityRequirement::default()]).collect());
         for (path, item) in &mut openapi.paths.paths {
+            let keyed = |(verb, route): &(&str, &str)| {
+                *route == path.as_str() && matches!(*verb, "once" | "repeatable")
+            };
+            if let Some(operation) = &mut item.post
+                && ROUTES.iter().any(keyed)
+            {
+                take_key(operation);
+            }
             for operation in operations(item) {
                 complete(path, operation);
             }
@@ -72,6 +83,34 @@ fn complete(path: &str, operation: &mut Operation) {
             let status = status.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
             let words = status.and_then(|status| status.canonical_reason());
             answer.description = words.unwrap_or("The answer.").to_owned();
+        }
+    }
+}
+
+/// Describes the header by which a request is carried out once.
+fn take_key(operation: &mut Operation) {
+    let key = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+    let header = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .description(Some(
+            "A key of the caller's choice: with the same key the request is carried out once, and \
+             a repetition within a day gets the answer of the first.",
+        ))
+        .schema(Some(key.max_length(Some(IdempotencyKey::MAX_BYTES))))
+        .build();
+    operation.parameters.get_or_insert_default().push(header.into());
+    let answers = &mut operation.responses.responses;
+    merge(answers, IdempotencyErrors::responses());
+    let said = |text: &str| RefOr::T(HeaderBuilder::new().description(Some(text)).build());
+    for (status, answer) in answers {
+        if status.starts_with('2')
+            && let RefOr::T(answer) = answer
+        {
+            let replayed = said("`true`: it is the answer of an earlier request with the key.");
+            let stored = said("`false`: it is too long to be repeated, or could not be stored.");
+            answer.headers.insert("Idempotency-Replayed".to_owned(), replayed);
+            answer.headers.insert("Idempotency-Stored".to_owned(), stored);
         }
     }
 }

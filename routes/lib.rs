@@ -9,6 +9,7 @@
 //! - `openapi`: the description of the API; `every_operation`: what all of it has in common; `docs`:
 //!   the page that shows it.
 //! - `codex`: operations that the Codex runtime answers itself.
+//! - `idempotency`: the middleware of requests that are not to be carried out twice.
 //! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`, `actions`, `controls`,
 //!   `transcript`, `projects`: one file a resource.
 //! - [`metrics`]: `GET /metrics`; `read_model`: each worker's copy of the lists.
@@ -24,6 +25,7 @@ mod controls;
 mod docs;
 mod every_operation;
 mod health;
+mod idempotency;
 pub mod metrics;
 mod openapi;
 mod projects;

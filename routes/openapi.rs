@@ -69,6 +69,18 @@ answers! {
         "415" => "The body is not JSON: `unsupported_media_type`.",
     }
 
+    /// Errors of a request with an idempotency key.
+    IdempotencyErrors {
+        "400" => "The `Idempotency-Key` is none: `invalid_request`.",
+        "409" => "With the same `Idempotency-Key`: `request_in_progress`, `outcome_unknown` or \
+                  `answer_not_kept`.",
+        "422" => "The `Idempotency-Key` belongs to another request: `idempotency_key_reused`.",
+        "503" => "The keeper of idempotency keys is not running or has too much to do: \
+                  `runtime_unavailable`, `overloaded`.",
+        "507" => "With an `Idempotency-Key`: the store cannot be written, and nothing was done: \
+                  `store_unavailable`.",
+    }
+
     /// Errors of the manager's own parts.
     ManagerErrors {
         "500" => "Something failed that was not foreseen: `internal_error`.",
@@ -342,7 +354,11 @@ mod tests {
     #[test]
     fn every_route_is_described_and_nothing_else() {
         let routes = ROUTES.iter().filter(|(_, path)| !UNDESCRIBED.contains(path));
-        let verb = |verb: &str| if verb == "read" { "get".to_owned() } else { verb.to_owned() };
+        let verb = |verb: &str| match verb {
+            "read" => "get".to_owned(),
+            "once" | "repeatable" => "post".to_owned(),
+            verb => verb.to_owned(),
+        };
         let routes: BTreeSet<_> =
             routes.map(|(name, path)| (verb(name), (*path).to_owned())).collect();
         let description = description();
@@ -401,6 +417,21 @@ mod tests {
         assert!(forbidden.contains("unsafe_workspace") && forbidden.contains("host_not_allowed"));
         let wrong = create["400"]["description"].as_str().unwrap();
         assert!(wrong.contains("invalid_params") && wrong.contains("request_failed"), "{wrong}");
+    }
+
+    #[test]
+    fn the_key_is_described_where_it_is_looked_at_and_nowhere_else() {
+        let description = description();
+        for (verb, path, operation) in operations(&description) {
+            let takes = |(verb, route): &&(&str, &str)| {
+                *route == path && matches!(*verb, "once" | "repeatable")
+            };
+            let expected = verb == "post" && ROUTES.iter().any(|route| takes(&route));
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            let described = parameters.iter().any(|one| one["name"] == "Idempotency-Key");
+            assert_eq!(described, expected, "{verb} {path}");
+            assert_eq!(operation["responses"]["422"].is_object(), expected, "{verb} {path}");
+        }
     }
 
     /// Every value below one that is an object's member of this name.

@@ -12,6 +12,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use cm_actors::app_server::{AppServerConfig, AppServerHandle, Program, app_server_spec};
 use cm_actors::handle::Handle;
+use cm_actors::idempotency::{Idempotency, IdempotencyHandle, idempotency_spec};
 use cm_actors::index::ListVersion;
 use cm_actors::journal::{JournalConfig, JournalHandle, journal_spec};
 use cm_actors::metrics::Stats;
@@ -156,6 +157,7 @@ struct Handles {
     registry: Handle<ThreadRegistry>,
     threads: ThreadsHandle,
     projects: Handle<Projects>,
+    idempotency: Handle<Idempotency>,
     app_server: AppServerHandle,
     list_version: ListVersion,
     stats: Stats,
@@ -197,6 +199,7 @@ async fn run(
         threads: ThreadsHandle::new(registry.clone(), deadline),
         registry,
         projects: Handle::new(),
+        idempotency: Handle::new(),
         app_server: AppServerHandle::new(),
         list_version: ListVersion::default(),
         stats,
@@ -220,6 +223,7 @@ async fn run(
         supervisor: supervisor.clone(),
         journal: handles.journal.clone(),
         vitals: handles.vitals.clone(),
+        idempotency: IdempotencyHandle::new(handles.idempotency.clone(), deadline),
         stats: handles.stats.clone(),
         http: HttpStats::default(),
         doorkeeper,
@@ -384,7 +388,7 @@ async fn start_tree(
 /// The store that was opened beforehand: it serves the first life of its actor.
 type FirstStore = Arc<Mutex<Option<Box<dyn Store>>>>;
 
-/// Store, journal, threads and projects: each is rebuilt when one before it was.
+/// Store, journal, threads, projects and keys: each is rebuilt when one before it was.
 fn state_specs(
     handles: &Handles,
     policy: Policy,
@@ -428,6 +432,7 @@ fn state_specs(
             handles.journal.clone(),
             handles.threads.clone(),
         ),
+        idempotency_spec(handles.idempotency.clone(), handles.store.clone(), policy),
     ]
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use cm_core::idempotency::KeyRecord;
 use cm_core::ids::RequestId;
 use cm_core::project::ProjectRecord;
 use cm_core::request::RequestRecord;
@@ -82,6 +83,8 @@ fn kind(key: &[u8]) -> &'static str {
         Some(b'o') => "openSessions",
         Some(b'x') => "deletedSessions",
         Some(b'w') => "projects",
+        Some(b'y') => "idempotencyKeys",
+        Some(b'z') => "keptAnswers",
         _ => "others",
     }
 }
@@ -99,6 +102,7 @@ fn decodes(key: &[u8], value: &[u8]) -> Result<(), String> {
         Some(b'r') => json::<RequestRecord>(value),
         Some(b'o') => json::<Value>(value),
         Some(b'w') => json::<ProjectRecord>(value),
+        Some(b'y') => json::<KeyRecord>(value),
         Some(b'q') => {
             let text = std::str::from_utf8(value).map_err(|error| error.to_string())?;
             RequestId::parse(text).map(|_| ()).map_err(|error| error.to_string())

@@ -3,6 +3,7 @@
 //! A key is a letter, a zero byte and its parts; ids never hold a zero byte, and ordinals are
 //! big-endian, so that keys sort as their parts do.
 
+use cm_core::idempotency::IdempotencyKey;
 use cm_core::ids::{ProjectId, RequestId, Seq, ThreadId};
 
 /// Identity of the store's history.
@@ -202,6 +203,19 @@ pub fn project(id: &ProjectId) -> Vec<u8> {
 /// All projects.
 pub fn projects() -> Vec<u8> {
     b"w\0".to_vec()
+}
+
+/// What is known of a client's idempotency key.
+pub fn idempotency(key: &IdempotencyKey) -> Vec<u8> {
+    [IDEMPOTENCY, key.as_str().as_bytes()].concat()
+}
+
+/// All of [`idempotency`].
+pub const IDEMPOTENCY: &[u8] = b"y\0";
+
+/// The body of the answer that is kept for an idempotency key.
+pub fn kept_answer(key: &IdempotencyKey) -> Vec<u8> {
+    [b"z\0", key.as_str().as_bytes()].concat()
 }
 
 /// A key made readable for messages.

@@ -13,9 +13,9 @@
 //! - `folder`: where a store lies and who holds it; `open`: how it is opened; `format`: the gate of
 //!   formats; `high_water`: how a loss is noticed; `restore`: what takes a damaged one's place.
 //! - `export`, `import`, `copy`, `check`, `maintain`: what is done with a store as a whole.
-//! - [`keys`], `records`, `projects`: what lies where, and in which form; `lists`: reading all
-//!   threads; `transcript`: reading a thread's items; `notes`: rows that are not the runtime's;
-//!   `fork`: copying a history; `migrate`: records of the first format.
+//! - [`keys`], `records`, `projects`, `idempotency`: what lies where, and in which form; `lists`:
+//!   reading all threads; `transcript`: reading a thread's items; `notes`: rows that are not the
+//!   runtime's; `fork`: copying a history; `migrate`: records of the first format.
 
 mod actor;
 mod backend;
@@ -31,6 +31,7 @@ mod fork;
 mod format;
 mod handle;
 mod high_water;
+mod idempotency;
 mod import;
 pub mod keys;
 mod layered;
@@ -64,6 +65,7 @@ pub use export::ExportPlan;
 pub use folder::StoreFolder;
 pub use fork::{CopiedHistory, CopiedPage, copy_history};
 pub use handle::{StoreCondition, StoreHandle, Ticket};
+pub use idempotency::{put_change, read_kept_answer, read_keys};
 pub use import::{ExportInfo, ImportError};
 pub use layered::Layered;
 pub use lists::{ThreadPage, read_thread_page};

@@ -101,6 +101,14 @@ error_codes! {
     AlreadyResolved = "already_resolved", 409, 1008, exit::CONFLICT, false;
     /// Another process holds the thread.
     ThreadInUse = "thread_in_use", 409, 1008, exit::CONFLICT, true;
+    /// A request with this idempotency key runs and has not ended in time.
+    RequestInProgress = "request_in_progress", 409, 1008, exit::CONFLICT, true;
+    /// A request with this idempotency key began, and how far it came is not known.
+    OutcomeUnknown = "outcome_unknown", 409, 1008, exit::CONFLICT, false;
+    /// A request with this idempotency key was carried out, and its answer is not kept.
+    AnswerNotKept = "answer_not_kept", 409, 1008, exit::CONFLICT, false;
+    /// The idempotency key belongs to another request.
+    KeyReused = "idempotency_key_reused", 422, 1008, exit::USAGE, false;
     /// The configuration keeps clients from changing it.
     Locked = "locked", 423, 1008, exit::CONFLICT, false;
     /// The session was deleted.

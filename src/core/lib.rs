@@ -11,6 +11,7 @@
 //! - [`rpc`]: the app-server wire: bounded line reader, lenient parser, strict writer.
 //! - [`compat`]: what a given `codex` version can do.
 //! - [`controls`]: approval policy, sandbox and network, and how the runtime spells them.
+//! - [`idempotency`]: keys by which a client repeats a request and not what it does.
 //! - [`event`]: stream event names and the frames that subscribers receive.
 //! - [`wire`]: REST bodies shared by the server and the command line client.
 //! - [`transcript`]: the rows that items, requests and failed turns become.
@@ -21,6 +22,7 @@ pub mod compat;
 pub mod controls;
 pub mod error;
 pub mod event;
+pub mod idempotency;
 pub mod ids;
 pub mod project;
 pub mod request;

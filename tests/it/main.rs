@@ -12,6 +12,7 @@
 //! - `recovery`: what is done by itself for sessions that were cut; `request_policy`: requests that
 //!   nobody decides; `passivation`, `history`: many sessions, and long ones.
 //! - `concurrency`: several clients of one session at the same moment; `repeats`: every action twice.
+//! - `idempotency`: requests that are sent again with the same key.
 //! - `crowd`: a hundred subscribers, one of which has stopped; `stream_gaps`: what a worker misses, and
 //!   positions that are given while others are served.
 //! - `project_app`, `projects`, `projects_bulk`, `projects_races`: projects and the sessions in them.
@@ -55,6 +56,7 @@ mod crowd;
 mod decisions;
 mod fake_app;
 mod history;
+mod idempotency;
 mod layering;
 mod long_lines;
 mod metrics;

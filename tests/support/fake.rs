@@ -103,10 +103,15 @@ impl Behaviour {
         self
     }
 
-    /// How calls of a method are answered.
+    /// How calls of a method are answered; one that the fake does not know becomes known.
     pub fn method(mut self, method: &str, rule: MethodRule) -> Self {
         self.methods.insert(method.to_owned(), Value::Object(rule.members));
         self
+    }
+
+    /// Does not know these methods.
+    pub fn lacks(self, methods: &[&str]) -> Self {
+        self.with("lacks", json!(methods))
     }
 
     fn with(mut self, name: &str, value: Value) -> Self {

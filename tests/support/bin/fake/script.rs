@@ -4,7 +4,7 @@
 //! behaviour, every later one `then` (absent: correct). Starts are counted in a file beside the
 //! script, `<script>.starts`, one line with the pid per start.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -38,8 +38,10 @@ pub(crate) struct Behaviour {
     pub(super) after_initialize: Vec<Step>,
     /// Steps of the n-th turn of this process; a turn beyond says a short message.
     pub(super) turns: Vec<Vec<Step>>,
-    /// How calls are answered, by method.
+    /// How calls are answered, by method. Methods that only stand here are known too.
     pub(super) methods: HashMap<String, MethodRule>,
+    /// Methods that are not known.
+    pub(super) lacks: BTreeSet<String>,
 }
 
 /// What happens with `initialize`.

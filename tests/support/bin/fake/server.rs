@@ -1,6 +1,6 @@
 //! Reads stdin and answers calls.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +16,8 @@ use super::script::{Behaviour, Initialize, MethodRule, load};
 use super::threads::Threads;
 use super::turn::{ActiveTurn, interrupt_turn, play_outside_a_turn, start_turn};
 
-/// The methods that are answered, as the discovery error lists them.
+/// The methods that are answered, as the discovery error lists them, where the script says nothing
+/// else.
 const METHODS: [&str; 19] = [
     "initialize",
     "account/read",
@@ -171,6 +172,9 @@ fn call(shared: &Arc<Shared>, id: &RpcId, method: &str, params: &Value) {
         return shared.output.error(id, code::OVERLOADED, "Server overloaded; retry later.");
     }
     let silent = rule.never || count <= rule.silent_first;
+    if shared.behaviour.lacks.contains(method) {
+        return reply(shared, &rule, silent, id, Err(unknown(shared, method)));
+    }
     if let Some(error) = &rule.error {
         let line = format!("{}\n", json!({ "id": id, "error": error }));
         return respond(shared, &rule, silent, move |output| output.bytes(line.as_bytes()));
@@ -310,10 +314,17 @@ fn answer_to(shared: &Shared, method: &str, params: &Value) -> Answer {
             json!({ "turnId": active.turn_id })
         }
         "thread/unsubscribe" | "thread/backgroundTerminals/clean" => json!({}),
-        unknown => {
-            let known = METHODS.map(|name| format!("`{name}`")).join(", ");
-            let message = format!("unknown variant `{unknown}`, expected one of {known}");
-            return Err(format!("Invalid request: {message}"));
-        }
+        other => return Err(unknown(shared, other)),
     })
+}
+
+/// What is said of a method that is not known: every one that is.
+fn unknown(shared: &Shared, method: &str) -> String {
+    let behaviour = &shared.behaviour;
+    let scripted: BTreeSet<&str> = behaviour.methods.keys().map(String::as_str).collect();
+    let scripted = scripted.into_iter().filter(|name| !METHODS.contains(name));
+    let known = METHODS.into_iter().chain(scripted);
+    let known = known.filter(|name| !behaviour.lacks.contains(*name));
+    let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
+    format!("Invalid request: unknown variant `{method}`, expected one of {}", known.join(", "))
 }
