@@ -22,8 +22,8 @@ use crate::answer::ApiError;
 use crate::metrics::HttpStats;
 use crate::security::Doorkeeper;
 use crate::{
-    actions, codex, controls, docs, health, idempotency, metrics, openapi, projects, requests,
-    runtime, security, sessions, stream, transcript, turns,
+    actions, codex, controls, docs, health, idempotency, jobs, metrics, openapi, projects,
+    requests, runtime, security, sessions, stream, transcript, turns,
 };
 
 /// Facts about the server that do not change while it runs.
@@ -197,6 +197,12 @@ routes! {
     read "/api/projects/{id}/agent-sessions" => projects::agent_sessions,
     once "/api/projects/{id}/chats/move-all" => projects::move_all,
     once "/api/projects/{id}/chats/delete-all" => projects::delete_all,
+    read "/api/orchestrator/jobs/{jobId}" => jobs::read,
+    post "/api/orchestrator/jobs/{jobId}/cancel" => jobs::cancel,
+    read "/api/projects/{projectId}/orchestrator/jobs" => jobs::list,
+    post "/api/sessions/{id}/suggested-request" => jobs::suggest,
+    post "/api/sessions/{id}/suggested-request/jobs" => jobs::queue_suggestion,
+    post "/api/sessions/{id}/suggested-request/upsert" => jobs::upsert_suggestion,
     read "/api/sessions" => sessions::list,
     once "/api/sessions" => sessions::create,
     read "/api/sessions/{id}" => sessions::read,

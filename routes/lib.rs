@@ -11,7 +11,7 @@
 //! - `codex`: operations that the Codex runtime answers itself.
 //! - `idempotency`: the middleware of requests that are not to be carried out twice.
 //! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`, `actions`, `controls`,
-//!   `transcript`, `projects`: one file a resource.
+//!   `transcript`, `projects`, `jobs`: one file a resource.
 //! - [`metrics`]: `GET /metrics`; `read_model`: each worker's copy of the lists.
 //! - [`stream`]: `GET /api/stream`: the worker's hub, the socket, the body that it writes.
 //! - [`security`]: who may talk to the server.
@@ -26,6 +26,7 @@ mod docs;
 mod every_operation;
 mod health;
 mod idempotency;
+mod jobs;
 pub mod metrics;
 mod openapi;
 mod projects;

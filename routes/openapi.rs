@@ -14,12 +14,17 @@ use utoipa::{IntoResponses, OpenApi, ToSchema};
 
 use crate::every_operation::{EveryOperation, merge};
 use crate::{
-    actions, codex, controls, health, projects, requests, runtime, security, sessions, stream,
-    transcript, turns,
+    actions, codex, controls, health, jobs, projects, requests, runtime, security, sessions,
+    stream, transcript, turns,
 };
 
+/// Answers by status.
+pub(crate) type Answers = BTreeMap<String, RefOr<Response>>;
+
 /// Answers with an error body, by status.
-fn errors<const N: usize>(described: [(&str, &str); N]) -> BTreeMap<String, RefOr<Response>> {
+pub(crate) fn errors<const N: usize>(
+    described: [(&str, &str); N],
+) -> BTreeMap<String, RefOr<Response>> {
     let schema = || utoipa::openapi::Ref::from_schema_name(ErrorBody::name());
     let answer = |(status, description): (&str, &str)| {
         let content = ContentBuilder::new().schema(Some(schema())).build();
@@ -32,18 +37,20 @@ fn errors<const N: usize>(described: [(&str, &str); N]) -> BTreeMap<String, RefO
     described.into_iter().map(answer).collect()
 }
 
+/// Sets of answers with an error body.
 macro_rules! answers {
     ($($(#[$doc:meta])* $name:ident { $($status:literal => $description:literal,)* })*) => {$(
         $(#[$doc])*
         pub(crate) struct $name;
 
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
-                errors([$(($status, $description),)*])
+        impl utoipa::IntoResponses for $name {
+            fn responses() -> $crate::openapi::Answers {
+                $crate::openapi::errors([$(($status, $description),)*])
             }
         }
     )*};
 }
+pub(crate) use answers;
 
 answers! {
     /// What the gate tells whom it does not let in.
@@ -223,6 +230,7 @@ all_of!(A B C D);
         (name = "turns", description = "Messages, and the turns that they start."),
         (name = "requests",
             description = "Approvals, questions and tool calls that wait for a decision."),
+        (name = "jobs", description = "Background jobs. In this version there is no queue."),
         (name = "stream", description = "Everything that happens, as it happens."),
         (name = "runtime",
             description = "What the Codex runtime has, and what it does outside of sessions."),
@@ -303,6 +311,12 @@ all_of!(A B C D);
         projects::move_all,
         projects::delete_all,
         projects::assign,
+        jobs::read,
+        jobs::list,
+        jobs::cancel,
+        jobs::suggest,
+        jobs::queue_suggestion,
+        jobs::upsert_suggestion,
     )
 )]
 struct Description;

@@ -47,11 +47,17 @@ pub(crate) async fn body_of<T>(
         Ok(body) => return Ok(body),
         Err(error) => error,
     };
+    exists(api, id).await?;
+    Err(error)
+}
+
+/// Says that a session does not exist or was deleted.
+pub(crate) async fn exists(api: &Api, id: &ThreadId) -> Result<(), ApiError> {
     match api.threads.requests(id, RequestFamily::Approval, false).await {
         Err(gone @ (SessionError::NotFound(_) | SessionError::Deleted(_))) => {
             Err(ApiError::session(gone))
         }
-        _ => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -129,6 +129,8 @@ error_codes! {
     RuntimeUnavailable = "runtime_unavailable", 503, 1013, exit::UNAVAILABLE, true;
     /// The manager is stopping.
     ShuttingDown = "shutting_down", 503, 1001, exit::UNAVAILABLE, true;
+    /// The queue of background jobs is off.
+    JobConflict = "job_conflict", 503, 1013, exit::UNAVAILABLE, false;
     /// The app-server did not answer in time.
     CodexTimeout = "codex_timeout", 504, 1011, exit::TIMEOUT, true;
     /// Part of the manager did not answer in time.

@@ -16,6 +16,7 @@
 //! - `crowd`: a hundred subscribers, one of which has stopped; `stream_gaps`: what a worker misses, and
 //!   positions that are given while others are served.
 //! - `project_app`, `projects`, `projects_bulk`, `projects_races`: projects and the sessions in them.
+//! - `jobs`: what needs a queue.
 //! - `read_model`: lists, whichever worker answers them; `metrics`: what is counted.
 //! - `security`, `bad_input`: who may talk to the server, and what it is told in vain.
 //! - `store_*`: the store when writing fails, on disks that are full or read-only, when it is
@@ -57,6 +58,7 @@ mod decisions;
 mod fake_app;
 mod history;
 mod idempotency;
+mod jobs;
 mod layering;
 mod long_lines;
 mod metrics;

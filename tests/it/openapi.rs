@@ -117,6 +117,8 @@ fn what_is_answered_is_what_is_described() {
     let deleted = app.delete(&of_session("")).expect_status(200);
     described.check("delete", "/api/sessions/{id}", &deleted);
     described.check("get", "/api/sessions/{id}", &app.get(&of_session("")).expect_status(410));
+    let job = "/api/orchestrator/jobs/{jobId}";
+    described.check("get", job, &app.get("/api/orchestrator/jobs/a").expect_status(503));
     let unknown = app.get("/api/sessions/nope").expect_status(404);
     described.check("get", "/api/sessions/{id}", &unknown);
     described.check("get", "/api/sessions", &app.get("/api/sessions?limit=0").expect_status(400));

@@ -8,6 +8,7 @@ mod answers;
 mod coerce;
 mod controls;
 mod health;
+mod jobs;
 mod projects;
 mod requests;
 mod runtime;
@@ -26,6 +27,10 @@ pub use controls::{
 pub use health::{
     AppServerView, AuthHealth, CodexHealth, ExitView, Health, Liveness, QueueHealth, Readiness,
     Reason, RestartBody, RestartRequested, RuntimeView, ServiceInfo, StoreHealth, TreeNode,
+};
+pub use jobs::{
+    Job, JobContext, JobList, JobPriority, JobState, JobView, SuggestRequest, Suggestion,
+    SuggestionEntry, SuggestionQueued, SuggestionStatus, SuggestionUpserted, UpsertSuggestion,
 };
 pub use projects::{
     AgentSession, AgentSessions, AssignProject, CreateProject, MoveDestination, MoveSessions,
