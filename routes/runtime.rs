@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use cm_core::error::ErrorCode;
-use cm_core::wire::{AppServerView, RestartBody, RestartRequested, RuntimeView};
+use cm_core::wire::{AppServerView, RestartBody, RestartRequested, RuntimeDrift, RuntimeView};
 
 use crate::answer::ApiError;
 use crate::api::Api;
@@ -31,6 +31,7 @@ pub(crate) async fn view(api: web::Data<Api>) -> Result<HttpResponse, ApiError> 
             in_flight: status.in_flight,
             stderr: status.stderr.clone(),
         },
+        drift: RuntimeDrift::clone(&status.drift),
         tree,
         epoch: head.epoch,
         seq: head.seq,

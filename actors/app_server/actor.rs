@@ -13,7 +13,7 @@ use cm_process::{Child, ChildExit, OrphanLedger, StdinError};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::boot::{Boot, OwnCall, Step, initialize_params, missing};
+use super::boot::{Boot, OwnCall, Step, drift, initialize_params, say};
 use super::calls::{CallTable, Caller, Settled};
 use super::classify::{classify, settle};
 use super::config::AppServerConfig;
@@ -245,9 +245,12 @@ impl AppServer {
 
     fn ready(&mut self, ctx: &mut Context<Self>) {
         let profile = Arc::new(self.boot.profile.clone());
-        let missing = missing(&profile);
-        if !missing.is_empty() {
-            tracing::error!(?missing, "this app-server lacks methods that the manager relies on");
+        let before = Arc::clone(&self.status.read().drift);
+        let drift = Arc::new(drift(&profile, &before));
+        // Once, not at every restart; what our own runtime lacks is no news.
+        let is_news = (&drift.missing, &drift.new) != (&before.missing, &before.new);
+        if is_news && self.config.program.runtime != "embedded" {
+            say(&drift, profile.version);
         }
         tracing::info!(
             incarnation = self.incarnation.0,
@@ -264,6 +267,7 @@ impl AppServer {
         let published = Arc::clone(&profile);
         self.update(|status| {
             status.profile = published;
+            status.drift = drift;
             status.profiled_at = Some(clock::now_iso());
         });
         let up = RuntimeUp { incarnation: self.incarnation, profile };
@@ -342,6 +346,12 @@ impl AppServer {
     }
 
     fn read(&mut self, lines: Parsed, ctx: &mut Context<Self>) {
+        if !lines.unknown.is_empty() {
+            self.update(|status| {
+                let drift = Arc::make_mut(&mut status.drift);
+                lines.unknown.iter().for_each(|method| drift.count(method.name()));
+            });
+        }
         let classified = classify(lines, self.incarnation, &mut self.calls);
         if !classified.batch.items.is_empty() {
             self.outbox.push_back(RuntimeEvent::Batch(Arc::new(classified.batch)));

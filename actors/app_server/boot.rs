@@ -1,8 +1,8 @@
 //! The first words with a new child: introduction, what it can do, the login.
 
-use std::collections::BTreeSet;
-
 use cm_core::compat::{PROBE_METHOD, Profile, Version};
+use cm_core::drift;
+use cm_core::wire::{MissingMethod, RuntimeDrift};
 use serde_json::{Value, json};
 
 use super::failure::CallFailure;
@@ -153,12 +153,34 @@ impl Boot {
     }
 }
 
-/// Methods that the manager relies on and that this child lacks, for the log.
-pub(super) fn missing(profile: &Profile) -> BTreeSet<&'static str> {
-    ["thread/start", "thread/resume", "thread/read", "turn/start", "turn/interrupt"]
-        .into_iter()
-        .filter(|method| !profile.has(method))
-        .collect()
+/// How the protocol of the child differs from those that are known, given what was known of the
+/// child before it.
+pub(super) fn drift(profile: &Profile, before: &RuntimeDrift) -> RuntimeDrift {
+    let (missing, new) = (drift::missing(&profile.methods), drift::new(&profile.methods));
+    RuntimeDrift { missing, new, ..before.clone() }
+}
+
+/// Says in the log what differs, and what that means.
+pub(super) fn say(drift: &RuntimeDrift, version: Option<Version>) {
+    let name = |missing: &MissingMethod| format!("{} ({})", missing.method, missing.affects);
+    let lacks = drift.missing.iter().map(name).collect::<Vec<_>>().join("; ");
+    let version = version.map(|version| version.to_string());
+    if drift::lacks_vital(&drift.missing) {
+        tracing::error!(
+            version,
+            lacks,
+            "this Codex lacks methods without which sessions do not work; install another one"
+        );
+    } else if !lacks.is_empty() {
+        tracing::warn!(
+            version,
+            lacks,
+            "this Codex lacks methods: what needs them answers 501, everything else works"
+        );
+    } else if !drift.new.is_empty() {
+        let new = drift.new.join(", ");
+        tracing::info!(version, new, "this Codex has methods that are not known; none is used");
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub(super) struct Parsed {
     pub(super) answers: Vec<(usize, RpcId, CallOutcome)>,
     /// Whether the child said that its account changed.
     pub(super) account_changed: bool,
+    /// Methods of notifications that are not known, one for each.
+    pub(super) unknown: Vec<Arc<Method>>,
 }
 
 /// Understands lines. What one line shares with the line before is kept, since a turn's deltas
@@ -45,7 +47,13 @@ impl Parser {
     /// Understands the lines of one read.
     pub(super) fn parse(&mut self, lines: Vec<Line>, received_at: String) -> Parsed {
         let items = Vec::with_capacity(lines.len());
-        let mut parsed = Parsed { received_at, items, answers: Vec::new(), account_changed: false };
+        let mut parsed = Parsed {
+            received_at,
+            items,
+            answers: Vec::new(),
+            account_changed: false,
+            unknown: Vec::new(),
+        };
         for line in lines {
             match line {
                 Line::Text(text) => self.line(&text, &mut parsed),
@@ -73,6 +81,9 @@ impl Parser {
                 parsed.account_changed |= method == "account/updated";
                 let (thread_id, turn_id) = self.ids(params);
                 let method = self.method(&method);
+                if !method.is_known {
+                    parsed.unknown.push(Arc::clone(&method));
+                }
                 let kind = InboundKind::Notification { method, params: raw(params) };
                 parsed.items.push(Inbound { thread_id, turn_id, kind });
             }

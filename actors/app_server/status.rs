@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use cm_core::compat::Profile;
 use cm_core::ids::Incarnation;
-use cm_core::wire::ExitView;
+use cm_core::wire::{ExitView, RuntimeDrift};
 use serde_json::Value;
 
 /// The login as the child reported it.
@@ -37,6 +37,8 @@ pub struct AppServerStatus {
     pub initialized: bool,
     /// What it can do, or the last one could.
     pub profile: Arc<Profile>,
+    /// How its protocol differs from those that are known, and what it said of which nothing is.
+    pub drift: Arc<RuntimeDrift>,
     /// When it said so, ISO-8601 UTC.
     pub profiled_at: Option<String>,
     /// How the last process ended.

@@ -10,6 +10,7 @@
 //! - [`error`]: the error table (code → HTTP status, WebSocket close code, exit code, retryable).
 //! - [`rpc`]: the app-server wire: bounded line reader, lenient parser, strict writer.
 //! - [`compat`]: what a given `codex` version can do.
+//! - [`drift`]: what a child has that this build does not know, and lacks that it uses.
 //! - [`controls`]: approval policy, sandbox and network, and how the runtime spells them.
 //! - [`idempotency`]: keys by which a client repeats a request and not what it does.
 //! - [`event`]: stream event names and the frames that subscribers receive.
@@ -20,6 +21,7 @@
 
 pub mod compat;
 pub mod controls;
+pub mod drift;
 pub mod error;
 pub mod event;
 pub mod idempotency;

@@ -16,7 +16,7 @@
 //! - `crowd`: a hundred subscribers, one of which has stopped; `stream_gaps`: what a worker misses, and
 //!   positions that are given while others are served.
 //! - `project_app`, `projects`, `projects_bulk`, `projects_races`: projects and the sessions in them.
-//! - `jobs`: what needs a queue.
+//! - `drift`: a child that lacks methods, or has new ones; `jobs`: what needs a queue.
 //! - `read_model`: lists, whichever worker answers them; `metrics`: what is counted.
 //! - `security`, `bad_input`: who may talk to the server, and what it is told in vain.
 //! - `store_*`: the store when writing fails, on disks that are full or read-only, when it is
@@ -55,6 +55,7 @@ mod contract;
 mod controls;
 mod crowd;
 mod decisions;
+mod drift;
 mod fake_app;
 mod history;
 mod idempotency;

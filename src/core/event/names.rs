@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::batch::Durability;
+use crate::drift::is_known_notification;
 
 /// Whether an event came as a notification or as a request of the app-server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -90,6 +91,8 @@ fn durability_of(method: &str) -> Durability {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Method {
     name: String,
+    /// Whether notifications of this name were known when this was built.
+    pub is_known: bool,
     /// The durability class of its notifications.
     pub durability: Durability,
     /// The alias that version 1 publishes beside its notifications, and whether it goes to everyone.
@@ -110,6 +113,7 @@ impl Method {
         // A text always encodes.
         let quoted = serde_json::to_string(name).unwrap_or_default();
         Self {
+            is_known: is_known_notification(name),
             durability: durability_of(name),
             alias: alias(name),
             head: format!("\"type\":\"{event_type}\",\"threadId\":"),

@@ -174,12 +174,69 @@ pub struct Readiness {
     pub warnings: Vec<Reason>,
 }
 
+/// A method that the manager calls and the child has not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MissingMethod {
+    /// The method.
+    pub method: String,
+    /// What answers 501, or does not work, without it.
+    pub affects: String,
+}
+
+/// A notification that this build does not know. It is passed on like all others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnknownNotification {
+    /// Its method.
+    pub method: String,
+    /// How often it came since the manager was started.
+    pub count: u64,
+}
+
+/// How the child's protocol differs from those that this build knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeDrift {
+    /// Methods that the manager calls and the child has not.
+    pub missing: Vec<MissingMethod>,
+    /// Methods of the child that this build does not know.
+    pub new: Vec<String>,
+    /// Notifications that this build does not know, in the order in which they came first; at most
+    /// 100.
+    pub unknown_notifications: Vec<UnknownNotification>,
+    /// How many came under further names.
+    pub other_notifications: u64,
+}
+
+impl RuntimeDrift {
+    /// Names of notifications that are counted one by one. Overflow rule: further ones are counted
+    /// together.
+    pub const MOST_NAMES: usize = 100;
+
+    /// Longest name that is shown, in characters; what is beyond it is cut off.
+    const LONGEST_NAME: usize = 200;
+
+    /// Counts a notification that is not known.
+    pub fn count(&mut self, method: &str) {
+        let name: String = method.chars().take(Self::LONGEST_NAME).collect();
+        let counted = &mut self.unknown_notifications;
+        match counted.iter().position(|counted| counted.method == name) {
+            Some(place) => counted[place].count += 1,
+            None if counted.len() < Self::MOST_NAMES => {
+                counted.push(UnknownNotification { method: name, count: 1 });
+            }
+            None => self.other_notifications += 1,
+        }
+    }
+}
+
 /// `GET /api/runtime`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeView {
     /// The child and what it can do.
     pub app_server: AppServerView,
+    /// How its protocol differs from those that this build knows.
+    pub drift: RuntimeDrift,
     /// The supervision tree with the observable state of each actor.
     pub tree: TreeNode,
     /// Identity of the stream's history.

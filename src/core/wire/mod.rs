@@ -25,8 +25,9 @@ pub use controls::{
     LOCKED, SessionControlsView, SettingsMode, SettingsView,
 };
 pub use health::{
-    AppServerView, AuthHealth, CodexHealth, ExitView, Health, Liveness, QueueHealth, Readiness,
-    Reason, RestartBody, RestartRequested, RuntimeView, ServiceInfo, StoreHealth, TreeNode,
+    AppServerView, AuthHealth, CodexHealth, ExitView, Health, Liveness, MissingMethod, QueueHealth,
+    Readiness, Reason, RestartBody, RestartRequested, RuntimeDrift, RuntimeView, ServiceInfo,
+    StoreHealth, TreeNode, UnknownNotification,
 };
 pub use jobs::{
     Job, JobContext, JobList, JobPriority, JobState, JobView, SuggestRequest, Suggestion,
