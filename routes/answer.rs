@@ -109,8 +109,9 @@ impl ApiError {
             .with("sessionId", id.as_str()),
             SessionError::NoRequest(id) => Self::no_request(RequestFamily::Approval, id.as_str()),
             SessionError::Refused { id, thread_id, refusal } => {
-                Self::refused(RequestFamily::Approval, id.as_str(), &thread_id, refusal)
+                Self::refused(RequestFamily::Approval, id.as_str(), thread_id.as_ref(), refusal)
             }
+            SessionError::Misfit(misfit) => invalid(&misfit.path, &misfit.message),
             SessionError::Failed(failure) => failure.into(),
         }
     }
@@ -120,7 +121,7 @@ impl ApiError {
         match error {
             SessionError::NoRequest(id) => Self::no_request(family, id.as_str()),
             SessionError::Refused { id, thread_id, refusal } => {
-                Self::refused(family, id.as_str(), &thread_id, refusal)
+                Self::refused(family, id.as_str(), thread_id.as_ref(), refusal)
             }
             // The session is gone, and its requests with it.
             SessionError::NotFound(_) | SessionError::Deleted(_) => Self::worded(
@@ -134,7 +135,12 @@ impl ApiError {
 
     /// A request that was decided before or has expired: told what became of it, in version 1's
     /// shape of the list it is from.
-    fn refused(family: RequestFamily, id: &str, thread_id: &ThreadId, refusal: Refusal) -> Self {
+    fn refused(
+        family: RequestFamily,
+        id: &str,
+        thread_id: Option<&ThreadId>,
+        refusal: Refusal,
+    ) -> Self {
         let in_flight = matches!(refusal, Refusal::InFlight(_));
         if in_flight && family == RequestFamily::ToolCall {
             let message = "Another answer to this tool call is on its way.";
@@ -162,10 +168,10 @@ impl ApiError {
             }
         };
         let error = match family {
-            RequestFamily::Approval => {
+            RequestFamily::Approval | RequestFamily::Extended => {
                 Self::worded(ErrorCode::AlreadyResolved, "reconciled", message)
                     .named(code.unwrap_or("already_resolved"))
-                    .with("threadId", thread_id.as_str())
+                    .with("threadId", thread_id.map(ThreadId::as_str))
             }
             RequestFamily::ToolInput | RequestFamily::ToolCall => {
                 Self::worded(ErrorCode::AlreadyResolved, "not_found", message)
@@ -179,7 +185,7 @@ impl ApiError {
 
 fn id_name(family: RequestFamily) -> &'static str {
     match family {
-        RequestFamily::Approval => "approvalId",
+        RequestFamily::Approval | RequestFamily::Extended => "approvalId",
         RequestFamily::ToolInput | RequestFamily::ToolCall => "requestId",
     }
 }

@@ -231,6 +231,7 @@ routes! {
     read "/api/sessions/{id}/approvals" => requests::approvals,
     read "/api/sessions/{id}/tool-input" => requests::tool_inputs,
     read "/api/sessions/{id}/tool-calls" => requests::tool_calls,
+    read "/api/requests" => requests::all,
     read "/api/requests/{id}/params" => requests::params,
     repeatable "/api/approvals/{id}/decision" => requests::decide_approval,
     repeatable "/api/tool-input/{id}/decision" => requests::decide_tool_input,

@@ -264,6 +264,7 @@ all_of!(A B C D);
         requests::approvals,
         requests::tool_inputs,
         requests::tool_calls,
+        requests::all,
         requests::params,
         requests::decide_approval,
         requests::decide_tool_input,

@@ -327,7 +327,7 @@ fn read_wanted(body: &RawBody) -> Result<Option<String>, ApiError> {
 /// That the session was deleted comes before everything else.
 async fn unless_deleted(api: &Api, id: Result<ThreadId, ApiError>, error: ApiError) -> ApiError {
     let Ok(id) = id else { return error };
-    match api.threads.requests(&id, RequestFamily::Approval, false).await {
+    match api.threads.requests(&id, &[RequestFamily::Approval], false).await {
         Err(deleted @ SessionError::Deleted(_)) => ApiError::session(deleted),
         _ => error,
     }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
-use cm_actors::thread::{DecisionInput, SessionError};
+use cm_actors::thread::{DecisionInput, Families, SessionError};
 use cm_core::error::ErrorCode;
 use cm_core::ids::{RequestId, ThreadId};
 use cm_core::request::{RequestFamily, RequestRecord, RequestState};
 use cm_core::transcript;
 use cm_core::wire::{
-    Approval, ApprovalDecision, DecideApproval, DecideToolInput, Decided, ListOf, Listed,
-    RespondToolCall, ToolCall, ToolInput,
+    AgentRequest, Approval, ApprovalDecision, DecideApproval, DecideToolInput, Decided, ListOf,
+    Listed, RespondToolCall, ToolCall, ToolInput,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +26,16 @@ use crate::openapi::{
 };
 use crate::sessions::session_id;
 
+/// What `GET /api/requests` has.
+const KINDS_OF_VERSION_1: Families =
+    &[RequestFamily::Approval, RequestFamily::ToolInput, RequestFamily::ToolCall];
+const ALL_KINDS: Families = &[
+    RequestFamily::Approval,
+    RequestFamily::ToolInput,
+    RequestFamily::ToolCall,
+    RequestFamily::Extended,
+];
+
 /// Approvals of a session, oldest first.
 ///
 /// A session that does not exist has none.
@@ -36,7 +46,7 @@ use crate::sessions::session_id;
         ("status" = Option<String>, Query, pattern = "^(pending|all)$",
             description = "`all`: those that were decided or have expired are there too."),
         ("kinds" = Option<String>, Query, pattern = "^all$",
-            description = "Taken: every kind that there is, is in one of the three lists."),
+            description = "`all`: kinds that version 1 did not know are there too."),
     ),
     responses((status = 200, body = ListOf<Listed<Approval>>), AllOf<(ManagerErrors, GoneErrors)>),
 )]
@@ -45,7 +55,11 @@ pub(crate) async fn approvals(
     path: web::Path<String>,
     query: web::Query<HashMap<String, String>>,
 ) -> Result<HttpResponse, ApiError> {
-    list(&api, &path, &query, RequestFamily::Approval, transcript::approval).await
+    let families: Families = match check_kinds(&query)? {
+        true => &[RequestFamily::Approval, RequestFamily::Extended],
+        false => &[RequestFamily::Approval],
+    };
+    list(&api, &path, &query, families, transcript::approval).await
 }
 
 /// Questions of a session, oldest first.
@@ -58,7 +72,7 @@ pub(crate) async fn approvals(
         ("status" = Option<String>, Query, pattern = "^(pending|all)$",
             description = "`all`: those that were decided or have expired are there too."),
         ("kinds" = Option<String>, Query, pattern = "^all$",
-            description = "Taken: every kind that there is, is in one of the three lists."),
+            description = "Taken, and without effect here."),
     ),
     responses((status = 200, body = ListOf<Listed<ToolInput>>), AllOf<(ManagerErrors, GoneErrors)>),
 )]
@@ -67,7 +81,7 @@ pub(crate) async fn tool_inputs(
     path: web::Path<String>,
     query: web::Query<HashMap<String, String>>,
 ) -> Result<HttpResponse, ApiError> {
-    list(&api, &path, &query, RequestFamily::ToolInput, transcript::tool_input).await
+    list(&api, &path, &query, &[RequestFamily::ToolInput], transcript::tool_input).await
 }
 
 /// Tool calls of a session, oldest first.
@@ -80,7 +94,7 @@ pub(crate) async fn tool_inputs(
         ("status" = Option<String>, Query, pattern = "^(pending|all)$",
             description = "`all`: those that were decided or have expired are there too."),
         ("kinds" = Option<String>, Query, pattern = "^all$",
-            description = "Taken: every kind that there is, is in one of the three lists."),
+            description = "Taken, and without effect here."),
     ),
     responses((status = 200, body = ListOf<Listed<ToolCall>>), AllOf<(ManagerErrors, GoneErrors)>),
 )]
@@ -89,51 +103,81 @@ pub(crate) async fn tool_calls(
     path: web::Path<String>,
     query: web::Query<HashMap<String, String>>,
 ) -> Result<HttpResponse, ApiError> {
-    list(&api, &path, &query, RequestFamily::ToolCall, transcript::tool_call).await
+    list(&api, &path, &query, &[RequestFamily::ToolCall], transcript::tool_call).await
 }
 
 async fn list<T: Serialize>(
     api: &Api,
     id: &str,
     query: &HashMap<String, String>,
-    family: RequestFamily,
-    show: fn(&RequestRecord) -> T,
+    families: Families,
+    show: fn(&RequestRecord) -> Option<T>,
 ) -> Result<HttpResponse, ApiError> {
+    check_kinds(query)?;
     let all = match query.get("status").map(String::as_str) {
         None | Some("pending") => false,
         Some("all") => true,
         Some(_) => return Err(invalid("status", "must be `pending` or `all`")),
     };
-    // Every kind that this build has an answer for is in one of the lists anyway.
-    if query.get("kinds").is_some_and(|kinds| kinds != "all") {
-        return Err(invalid("kinds", "must be `all`"));
-    }
     // A session that does not exist has no requests, as in version 1.
     let Ok(id) = session_id(id) else {
         return Ok(HttpResponse::Ok().json(ListOf::<Value> { data: Vec::new() }));
     };
-    let records = match api.threads.requests(&id, family, all).await {
+    let records = match api.threads.requests(&id, families, all).await {
         Ok(records) => records,
         Err(SessionError::NotFound(_)) => Vec::new(),
         Err(error) => return Err(ApiError::session(error)),
     };
-    let rows = records.iter().map(|record| {
-        let decision = record.decision();
-        let expired = match &record.state {
-            RequestState::Expired { reason, at, .. } => Some((*reason, at.clone())),
-            _ => None,
-        };
-        Listed {
-            request: show(record),
-            params_bytes: record.params_bytes,
-            params_href: record.params_bytes.map(|_| format!("/api/requests/{}/params", record.id)),
-            decision: decision.map(|decision| decision.label.clone()),
-            decided_by: decision.map(|decision| decision.by.clone()),
-            decided_at: decision.map(|decision| decision.at.clone()),
-            expired_reason: expired.as_ref().map(|(reason, _)| *reason),
-            expired_at: expired.map(|(_, at)| at),
-        }
-    });
+    let rows = records.iter().filter_map(|record| Some(listed(record, show(record)?)));
+    Ok(HttpResponse::Ok().json(ListOf { data: rows.collect::<Vec<_>>() }))
+}
+
+/// Whether every kind is wanted, or those of version 1.
+fn check_kinds(query: &HashMap<String, String>) -> Result<bool, ApiError> {
+    match query.get("kinds").map(String::as_str) {
+        None => Ok(false),
+        Some("all") => Ok(true),
+        Some(_) => Err(invalid("kinds", "must be `all`")),
+    }
+}
+
+/// The request as a list shows it, with what became of it.
+fn listed<T>(record: &RequestRecord, request: T) -> Listed<T> {
+    let decision = record.decision();
+    let expired = match &record.state {
+        RequestState::Expired { reason, at, .. } => Some((*reason, at.clone())),
+        _ => None,
+    };
+    Listed {
+        request,
+        params_bytes: record.params_bytes,
+        params_href: record.params_bytes.map(|_| format!("/api/requests/{}/params", record.id)),
+        decision: decision.map(|decision| decision.label.clone()),
+        decided_by: decision.map(|decision| decision.by.clone()),
+        decided_at: decision.map(|decision| decision.at.clone()),
+        expired_reason: expired.as_ref().map(|(reason, _)| *reason),
+        expired_at: expired.map(|(_, at)| at),
+    }
+}
+
+/// Pending requests of all sessions and of the runtime itself, oldest first.
+///
+/// What is asked of whom and where it is answered: one list to watch.
+#[utoipa::path(
+    get, path = "/api/requests", tag = "requests", operation_id = "listRequests",
+    params(
+        ("kinds" = Option<String>, Query, pattern = "^all$",
+            description = "`all`: kinds that version 1 did not know are there too."),
+    ),
+    responses((status = 200, body = ListOf<Listed<AgentRequest>>), ManagerErrors),
+)]
+pub(crate) async fn all(
+    api: web::Data<Api>,
+    query: web::Query<HashMap<String, String>>,
+) -> Result<HttpResponse, ApiError> {
+    let families = if check_kinds(&query)? { ALL_KINDS } else { KINDS_OF_VERSION_1 };
+    let records = api.threads.all_requests(families).await.map_err(ApiError::session)?;
+    let rows = records.iter().map(|record| listed(record, transcript::agent_request(record)));
     Ok(HttpResponse::Ok().json(ListOf { data: rows.collect::<Vec<_>>() }))
 }
 
@@ -161,7 +205,10 @@ pub(crate) async fn params(
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(params))
 }
 
-/// Decides an approval; the first decision holds.
+/// Decides an approval or a request of another kind; the first decision holds.
+///
+/// Of the members behind `scope` each is taken by one kind. A decision that does not fit the request
+/// is refused with 400, and the request waits on.
 #[utoipa::path(
     post, path = "/api/approvals/{id}/decision", tag = "requests", operation_id = "decideApproval",
     params(
@@ -182,8 +229,7 @@ pub(crate) async fn decide_approval(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let body: DecideApproval = read(&request, payload).await?;
-    let input = DecisionInput::Approval { decision: body.decision, scope: body.scope };
-    decide(&api, &request, &path, input).await
+    decide(&api, &request, &path, DecisionInput::Approval(Box::new(body))).await
 }
 
 /// Answers a question, or declines to; the first decision holds.

@@ -53,7 +53,7 @@ pub(crate) async fn body_of<T>(
 
 /// Says that a session does not exist or was deleted.
 pub(crate) async fn exists(api: &Api, id: &ThreadId) -> Result<(), ApiError> {
-    match api.threads.requests(id, RequestFamily::Approval, false).await {
+    match api.threads.requests(id, &[RequestFamily::Approval], false).await {
         Err(gone @ (SessionError::NotFound(_) | SessionError::Deleted(_))) => {
             Err(ApiError::session(gone))
         }

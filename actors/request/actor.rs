@@ -7,9 +7,10 @@ use actix::WeakRecipient;
 use actix::prelude::*;
 use cm_core::ids::ThreadId;
 use cm_core::request::{
-    AtDeadline, Decision, ExpiryReason, Refusal, RequestFamily, RequestRecord, RequestState,
+    AtDeadline, Decision, ExpiryReason, Misfit, Refusal, RequestFamily, RequestRecord, RequestState,
 };
-use cm_core::wire::{ApprovalDecision, ApprovalScope};
+use cm_core::rpc::RpcError;
+use cm_core::wire::{ApprovalDecision, ApprovalScope, DecideApproval};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -22,35 +23,37 @@ use crate::store::{StoreError, StoreHandle, WriteBatch, put_request};
 use crate::supervisor::Observe;
 use crate::thread::{DecisionInput, RequestNews, SessionError};
 
-/// Decides the request. Sent by its thread; answered through `reply`.
+/// Decides the request. Sent by whoever it belongs to; answered through `reply`.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Decide {
     pub(crate) input: DecisionInput,
     pub(crate) by: String,
-    pub(crate) reply: oneshot::Sender<Result<ThreadId, SessionError>>,
+    pub(crate) reply: oneshot::Sender<Result<Option<ThreadId>, SessionError>>,
 }
 
-/// Ends the request without an answer. Sent by its thread when the turn, the child or the session
-/// is gone, or when the child says that it no longer waits.
+/// Ends the request without an answer. Sent by whoever it belongs to when the turn, the child or the
+/// session is gone, or when the child says that it no longer waits.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Expire {
     pub(crate) reason: ExpiryReason,
 }
 
-/// One pending request. It ends when its thread, told that its end is stored, lets go of its
-/// address: by then whatever was asked of it meanwhile has been answered.
+/// One pending request. It ends when its owner (its thread, or the registry), told that its end is
+/// stored, lets go of its address: by then whatever was asked of it meanwhile has been answered.
 pub(crate) struct Request {
     record: RequestRecord,
     store: StoreHandle,
     journal: JournalHandle,
     app_server: AppServerHandle,
-    /// The thread that it belongs to; weak, so that the two do not keep each other alive when
-    /// the registry has let go of the thread.
-    thread: WeakRecipient<RequestNews>,
+    /// The thread that it belongs to, or the registry; weak, so that the two do not keep each other
+    /// alive when the registry has let go of the thread.
+    owner: WeakRecipient<RequestNews>,
     /// Whether a decision is on its way.
     deciding: bool,
+    /// What the child is answered, where that must not be in the record.
+    secret: Option<Value>,
     /// An end that was noticed meanwhile. A quick child goes on before the decision's own
     /// bookkeeping is done; whether it had the answer is known only then.
     postponed: Option<ExpiryReason>,
@@ -72,7 +75,7 @@ impl Request {
         store: StoreHandle,
         journal: JournalHandle,
         app_server: AppServerHandle,
-        thread: WeakRecipient<RequestNews>,
+        owner: WeakRecipient<RequestNews>,
         policy: Arc<dyn RequestPolicy>,
     ) -> Self {
         Self {
@@ -80,8 +83,9 @@ impl Request {
             store,
             journal,
             app_server,
-            thread,
+            owner,
             deciding: false,
+            secret: None,
             postponed: None,
             policy,
             timer: None,
@@ -113,7 +117,7 @@ impl Request {
     /// says, whatever the moment of the crash.
     fn show_and_save(&self) -> impl Future<Output = Result<(), StoreError>> + use<> {
         let news = RequestNews::Changed(Box::new(self.record.clone()));
-        let told = self.thread.upgrade().map(|thread| thread.send(news).timeout(SHOWING));
+        let told = self.owner.upgrade().map(|thread| thread.send(news).timeout(SHOWING));
         let (journal, saved) = (self.journal.clone(), self.save());
         let request = self.record.id.clone();
         async move {
@@ -185,7 +189,7 @@ impl Request {
     /// Lets the thread forget a request that has ended.
     fn tell_kept(&self, ctx: &mut Context<Self>) {
         // A thread that is gone is being rebuilt from what was stored.
-        let Some(thread) = self.thread.upgrade().filter(|_| self.record.is_closed()) else {
+        let Some(thread) = self.owner.upgrade().filter(|_| self.record.is_closed()) else {
             return;
         };
         let kept = RequestNews::Kept(Box::new(self.record.clone()));
@@ -216,7 +220,7 @@ impl Request {
     fn ask_policy_in(&mut self, wait: Duration, ctx: &mut Context<Self>) {
         self.timer = Some(ctx.run_later(wait, |request, ctx| {
             request.timer = None;
-            if request.thread.upgrade().is_none() {
+            if request.owner.upgrade().is_none() {
                 // The thread is being rebuilt, and this request with it.
                 ctx.stop();
             } else if request.record.is_pending() {
@@ -233,13 +237,14 @@ impl Request {
             AtDeadline::Cancel => ApprovalDecision::Cancel,
         };
         tracing::info!(
-            request = %self.record.id, thread = %self.record.thread_id, ?decision,
+            request = %self.record.id, thread = ?self.record.thread_id, ?decision,
             "nobody decided a request in time"
         );
-        let result = self.record.kind.refusal_result();
+        let result = self.record.kind.refusal_result(decision).unwrap_or_default();
         let input = match self.record.kind.family() {
-            RequestFamily::Approval => {
-                DecisionInput::Approval { decision, scope: ApprovalScope::Turn }
+            RequestFamily::Approval | RequestFamily::Extended => {
+                let body = DecideApproval::of(decision, ApprovalScope::Turn);
+                DecisionInput::Approval(Box::new(body))
             }
             RequestFamily::ToolInput => DecisionInput::ToolInput { decision, result },
             RequestFamily::ToolCall => DecisionInput::ToolCall { success: false, result },
@@ -262,9 +267,9 @@ impl Request {
         }
         let handle = self.app_server.clone();
         let (incarnation, rpc_id) = (self.record.incarnation, self.record.rpc_id.clone());
-        let result = decision.result.clone();
+        let outcome = self.outcome(decision);
         self.deciding = true;
-        let work = async move { handle.respond(incarnation, rpc_id, Ok(result)).await };
+        let work = async move { handle.respond(incarnation, rpc_id, outcome).await };
         ctx.wait(work.into_actor(self).then(|outcome, request: &mut Self, _| {
             if outcome.is_ok() {
                 request.record.delivered(clock::now_ms());
@@ -282,34 +287,27 @@ impl Request {
         }
     }
 
-    fn decision(&self, input: DecisionInput, by: String) -> Decision {
+    /// What the child is answered.
+    fn outcome(&self, decision: &Decision) -> Result<Value, RpcError> {
+        self.secret.clone().map_or_else(|| decision.outcome(), Ok)
+    }
+
+    /// The decision, if it fits the request.
+    fn decision(&self, input: DecisionInput, by: String) -> Result<Decision, Misfit> {
         let at = clock::now_iso();
-        match input {
-            DecisionInput::Approval { decision, scope } => Decision {
-                label: decision.as_str().to_owned(),
-                scope: Some(scope.as_str().to_owned()),
-                success: None,
-                result: self.record.kind.approval_result(decision, scope),
-                by,
-                at,
-            },
-            DecisionInput::ToolInput { decision, result } => Decision {
-                label: decision.as_str().to_owned(),
-                scope: None,
-                success: None,
-                result,
-                by,
-                at,
-            },
-            DecisionInput::ToolCall { success, result } => Decision {
-                label: if success { "success" } else { "failure" }.to_owned(),
-                scope: None,
-                success: Some(success),
-                result,
-                by,
-                at,
-            },
-        }
+        let (label, scope, success, result) = match input {
+            DecisionInput::Approval(body) => {
+                let result = self.record.approval_answer(&body)?;
+                (body.decision.as_str(), Some(body.scope.as_str().to_owned()), None, result)
+            }
+            DecisionInput::ToolInput { decision, result } => {
+                (decision.as_str(), None, None, Some(result))
+            }
+            DecisionInput::ToolCall { success, result } => {
+                (if success { "success" } else { "failure" }, None, Some(success), Some(result))
+            }
+        };
+        Ok(Decision { label: label.to_owned(), scope, success, result, by, at })
     }
 
     /// The answer reached the child, or did not.
@@ -350,17 +348,30 @@ impl Handler<Decide> for Request {
     fn handle(&mut self, decide: Decide, _: &mut Self::Context) -> Self::Result {
         let Decide { input, by, reply } = decide;
         // Whoever asked may have stopped waiting, so a failed send is nothing to report.
-        if input.family() != self.record.kind.family() {
+        if !input.decides(self.record.kind) {
             reply.send(Err(SessionError::NoRequest(self.record.id.clone()))).ok();
             return Box::pin(actix::fut::ready(()));
         }
-        let decision = self.decision(input, by);
-        let result = decision.result.clone();
+        let mut decision = match self.decision(input, by) {
+            Ok(decision) => decision,
+            Err(misfit) => {
+                // What became of a request that is over is more than what is wrong with an answer.
+                let error = match self.record.refusal_of_more() {
+                    Some(refusal) => self.refused(refusal),
+                    None => SessionError::Misfit(misfit),
+                };
+                reply.send(Err(error)).ok();
+                return Box::pin(actix::fut::ready(()));
+            }
+        };
+        let outcome = decision.outcome();
+        let secret = decision.result.take_if(|_| self.record.kind.is_secret());
         // The claim is taken before anything is awaited: the first decision wins.
         if let Err(refusal) = self.record.claim(decision) {
             reply.send(Err(self.refused(refusal))).ok();
             return Box::pin(actix::fut::ready(()));
         }
+        self.secret = secret;
         self.deciding = true;
         let saved = self.save();
         let work = saved.into_actor(self).then(move |saved, request: &mut Self, _| {
@@ -369,7 +380,7 @@ impl Handler<Decide> for Request {
             let rpc_id = request.record.rpc_id.clone();
             async move {
                 saved.map_err(SessionError::from)?;
-                Ok(handle.respond(incarnation, rpc_id, Ok(result)).await)
+                Ok(handle.respond(incarnation, rpc_id, outcome).await)
             }
             .into_actor(request)
         });

@@ -1,7 +1,8 @@
-//! One actor per pending approval, question or tool call.
+//! One actor per pending request of the child, of whatever kind.
 //!
 //! It owns its record: it claims for the first decision, stores it, writes the answer to the
-//! child, and tells its thread of each change, and then that its end is stored.
+//! child, and tells its owner (its thread, or the registry where it has none) of each change, and
+//! then that its end is stored.
 
 mod actor;
 mod policy;

@@ -54,6 +54,9 @@ pub const COMMIT: &[u8] = b"m\0commit";
 /// What clients changed for new sessions.
 pub const DEFAULTS: &[u8] = b"m\0defaults";
 
+/// The latest requests of the child that belong to no thread.
+pub const OWN_REQUESTS: &[u8] = b"m\0requests";
+
 /// How the store was restored, if it was.
 pub(super) const RESTORED: &[u8] = b"m\0restored";
 

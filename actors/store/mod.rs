@@ -42,6 +42,7 @@ mod memory;
 mod migrate;
 mod notes;
 mod open;
+mod own_requests;
 mod projects;
 mod reader;
 mod records;
@@ -74,6 +75,7 @@ pub use maintain::{Compacted, Imported, MaintainError};
 pub(crate) use memory::{Faults, MemoryStore, Operation};
 pub use notes::{put_defaults, put_note, read_defaults, read_note, read_notes};
 pub use open::{OpenedStore, SledStore};
+pub use own_requests::OwnRequests;
 pub use projects::{StoredProjects, put_project, read_projects};
 pub use records::{
     OpenMark, StoredThread, drop_items, drop_requests, put_item, put_open, put_request, put_thread,

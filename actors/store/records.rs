@@ -92,16 +92,16 @@ pub fn drop_items(batch: &mut WriteBatch, thread: &ThreadId, rows: Range<u64>) {
     }
 }
 
-/// Adds a request and its place among the thread's rows.
+/// Adds a request and its place among the thread's rows, if it has a thread.
 ///
 /// # Errors
 ///
 /// [`StoreError::Record`] when it cannot be written as JSON.
 pub fn put_request(batch: &mut WriteBatch, record: &RequestRecord) -> Result<(), StoreError> {
-    batch.put(
-        keys::thread_request(&record.thread_id, record.ordinal),
-        record.id.as_str().as_bytes().to_vec(),
-    );
+    if let Some(thread_id) = &record.thread_id {
+        let place = keys::thread_request(thread_id, record.ordinal);
+        batch.put(place, record.id.as_str().as_bytes().to_vec());
+    }
     put(batch, keys::request(&record.id), record)
 }
 
@@ -334,7 +334,7 @@ pub fn drop_requests(
     Ok(batch)
 }
 
-fn remove_request(batch: &mut WriteBatch, id: &RequestId) {
+pub(super) fn remove_request(batch: &mut WriteBatch, id: &RequestId) {
     batch.remove(keys::request(id));
     batch.remove(keys::request_params(id));
 }

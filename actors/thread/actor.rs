@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use actix::WeakRecipient;
 use actix::prelude::*;
 use cm_core::error::Failure;
 use cm_core::event::{Audience, Durability, Event, FrameBatch, Method, SessionPieces};
@@ -31,7 +32,7 @@ use crate::handle::Handle;
 use crate::index::SessionIndex;
 use crate::journal::JournalHandle;
 use crate::metrics::Counted;
-use crate::request::{Expire, Request};
+use crate::request::Request;
 use crate::store::{OpenMark, StoreHandle, StoredThread, WriteBatch};
 use crate::supervisor::Observe;
 
@@ -66,6 +67,25 @@ impl Shared {
     /// A number for a call.
     pub(super) fn next_token(&self) -> u64 {
         self.tokens.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Starts the actor of a request, which tells its owner what becomes of it.
+    pub(super) fn start_request(
+        &self,
+        record: RequestRecord,
+        owner: WeakRecipient<RequestNews>,
+    ) -> LiveRequest {
+        let request = Request::new(
+            record.clone(),
+            self.store.clone(),
+            self.journal.clone(),
+            self.app_server.clone(),
+            owner,
+            Arc::clone(&self.config.policy),
+        );
+        let waits = record.status() == "pending";
+        let counted = waits.then(|| self.config.stats.requests_pending.count());
+        LiveRequest { address: request.start(), record, counted }
     }
 }
 
@@ -350,17 +370,9 @@ impl Thread {
         reason: ExpiryReason,
         which: impl Fn(&RequestRecord) -> bool,
     ) {
-        let mut alone = Vec::new();
-        for live in self.requests.values().filter(|live| which(&live.record)) {
-            match live.address.try_send(Expire { reason }) {
-                Ok(()) => {}
-                Err(error @ SendError::Full(_)) => {
-                    tracing::error!(request = %live.record.id, %error, "a request could not be expired");
-                }
-                // Its actor panicked: nobody else will say how it ended.
-                Err(SendError::Closed(_)) => alone.push(live.record.id.clone()),
-            }
-        }
+        let live = self.requests.values().filter(|live| which(&live.record));
+        let alone: Vec<RequestId> =
+            live.filter(|live| !live.expire(reason)).map(|live| live.record.id.clone()).collect();
         for id in alone {
             if let Some(live) = self.requests.remove(&id) {
                 self.expire_alone(live.record, reason);
@@ -390,18 +402,9 @@ impl Thread {
 
     /// Starts the actor of a request.
     pub(super) fn start_request(&mut self, record: RequestRecord, ctx: &mut Context<Self>) {
-        let request = Request::new(
-            record.clone(),
-            self.shared.store.clone(),
-            self.shared.journal.clone(),
-            self.shared.app_server.clone(),
-            ctx.address().downgrade().recipient::<RequestNews>(),
-            Arc::clone(&self.shared.config.policy),
-        );
-        let address = request.start();
-        let waits = record.status() == "pending";
-        let counted = waits.then(|| self.shared.config.stats.requests_pending.count());
-        self.requests.insert(record.id.clone(), LiveRequest { address, record, counted });
+        let owner = ctx.address().downgrade().recipient();
+        let live = self.shared.start_request(record, owner);
+        self.requests.insert(live.record.id.clone(), live);
     }
 
     /// Does work beside the mailbox, then goes on with what came of it.

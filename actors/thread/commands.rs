@@ -57,7 +57,9 @@ impl Handler<Command> for Thread {
             Command::Delete(reply) => self.delete(reply, ctx),
             Command::Assign { to, reply } => self.assign(to, reply),
             Command::AsMember { project, command } => self.as_member(&project, command, ctx),
-            Command::Requests { family, all, reply } => self.list_requests(family, all, reply, ctx),
+            Command::Requests { families, all, reply } => {
+                self.list_requests(families, all, reply, ctx);
+            }
             Command::Decide { record, input, by, reply } => {
                 self.decide(*record, input, by, reply, ctx)
             }

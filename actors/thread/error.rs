@@ -2,7 +2,7 @@
 
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::{RequestId, ThreadId};
-use cm_core::request::Refusal;
+use cm_core::request::{Misfit, Refusal};
 
 use super::messages::Deleted;
 use crate::store::StoreError;
@@ -26,11 +26,13 @@ pub enum SessionError {
     Refused {
         /// The request.
         id: RequestId,
-        /// Its session.
-        thread_id: ThreadId,
+        /// Its session, if it has one.
+        thread_id: Option<ThreadId>,
         /// Why.
         refusal: Refusal,
     },
+    /// The decision does not fit the request, which still waits.
+    Misfit(Misfit),
     /// Anything else.
     Failed(Failure),
 }

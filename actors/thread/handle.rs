@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cm_core::controls::{Controls, ControlsChange};
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::{RequestId, ThreadId};
-use cm_core::request::{RequestFamily, RequestRecord};
+use cm_core::request::RequestRecord;
 use cm_core::wire::{
     CreateSession, DynamicTool, MessageAccepted, SendMessage, SessionCreated, SessionSummary,
     TranscriptEntry,
@@ -20,10 +20,11 @@ use super::controls::{ChangeDefaults, ChangedBy, ControlsChanged, Defaults, GetD
 use super::error::SessionError;
 use super::fork::ForkSession;
 use super::messages::{
-    AttachReader, Command, DecideRequest, DecisionInput, Deleted, ListSessions, ParkAll,
+    AttachReader, Command, DecideRequest, DecisionInput, Deleted, Families, ListSessions, ParkAll,
     ReadRequestParams, Reply, StartSession, SteerFailure, ToThread,
 };
 use super::registry::ThreadRegistry;
+use super::registry_requests::GetRequests;
 use super::snapshot::GetSnapshots;
 use crate::handle::{CallError, Handle};
 use crate::index::{AttachedReader, ListQuery, RowsChanged};
@@ -293,7 +294,7 @@ impl ThreadsHandle {
         self.command(id, |reply| Command::AddRow { entry: Box::new(entry), reply }).await
     }
 
-    /// Requests of one list, oldest first: the pending ones, or all.
+    /// Requests of a session, oldest first: the pending ones, or all.
     ///
     /// # Errors
     ///
@@ -301,10 +302,23 @@ impl ThreadsHandle {
     pub async fn requests(
         &self,
         id: &ThreadId,
-        family: RequestFamily,
+        families: Families,
         all: bool,
     ) -> Answer<Vec<RequestRecord>> {
-        self.command(id, |reply| Command::Requests { family, all, reply }).await
+        self.command(id, |reply| Command::Requests { families, all, reply }).await
+    }
+
+    /// Pending requests of all sessions and of the runtime itself, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn all_requests(&self, families: Families) -> Answer<Vec<RequestRecord>> {
+        let asked = self.registry.ask(GetRequests { families }, self.deadline).await;
+        let asked = asked.map_err(|error| error.failure("session registry"))?;
+        asked.map_err(|slow| {
+            SessionError::failed(ErrorCode::DeadlineExceeded, format!("The {slow}."))
+        })
     }
 
     /// The params of a request, as the child sent them.
@@ -320,7 +334,7 @@ impl ThreadsHandle {
         self.answer(waiting).await
     }
 
-    /// Decides a request; answers its session.
+    /// Decides a request; answers its session, if it has one.
     ///
     /// # Errors
     ///
@@ -330,7 +344,7 @@ impl ThreadsHandle {
         id: RequestId,
         input: DecisionInput,
         by: String,
-    ) -> Answer<ThreadId> {
+    ) -> Answer<Option<ThreadId>> {
         let (reply, waiting) = oneshot::channel();
         self.registry
             .tell(DecideRequest { id, input, by, reply })

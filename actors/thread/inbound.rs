@@ -5,14 +5,9 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use cm_core::event::{Audience, Durability, Event, FrameBatch, Method};
-use cm_core::ids::RequestId;
-use cm_core::request::{
-    ExpiryReason, REQUEST_RECORD_VERSION, RequestFamily, RequestKind, RequestRecord, RequestState,
-    shown_params,
-};
+use cm_core::request::{ExpiryReason, RequestFamily, RequestKind, shown_params};
 use cm_core::rpc::{RawJson, RpcError, RpcId, ThreadRef, code};
 use cm_core::thread::{RawItem, TurnStatus, Writes};
-use cm_core::transcript;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -20,7 +15,7 @@ use super::actor::Thread;
 use super::calls::Pending;
 use super::frames;
 use super::messages::{Deliver, RuntimeChanged};
-use super::requests::Asking;
+use super::requests::{Asking, new_request, pending_event, set_deadline};
 use crate::app_server::{Batch, CallFailure, CallOutcome, Inbound, InboundKind};
 use crate::clock;
 
@@ -186,8 +181,9 @@ impl Thread {
                 self.expire_requests(ExpiryReason::TurnEnded, |request| {
                     match request.turn_id.as_deref() {
                         Some(turn) => turn == turn_id,
-                        // Nothing can wait for a turn when none runs.
-                        None => idle,
+                        // Nothing can wait for a turn when none runs; but an MCP server may ask
+                        // outside of turns, and versions that let it say when it no longer waits.
+                        None => idle && request.kind.family() != RequestFamily::Extended,
                     }
                 });
             }
@@ -261,10 +257,7 @@ impl Thread {
         };
         shown.request(&event, rpc_id);
         let method = method.name();
-        let kind = RequestKind::of_method(method).filter(|kind| {
-            let names_tool = value.get("tool").and_then(Value::as_str);
-            *kind != RequestKind::ToolCall || names_tool.is_some_and(|tool| !tool.trim().is_empty())
-        });
+        let kind = RequestKind::of_request(method, &value);
         let Some(kind) = kind else {
             let payload = json!({ "method": method, "id": rpc_id, "params": value });
             let audience = Audience::Thread(self.id.clone());
@@ -279,40 +272,16 @@ impl Thread {
             return;
         };
         let call_id = value.get("callId").and_then(Value::as_str).map(str::to_owned);
-        let mut record = RequestRecord {
-            version: REQUEST_RECORD_VERSION,
-            id: RequestId::from_random(rand::random()),
-            kind,
-            method: method.to_owned(),
-            thread_id: self.id.clone(),
-            turn_id: match kind.family() {
-                RequestFamily::ToolCall => turn_id,
-                _ => named_turn,
-            },
-            item_id: item_of(params),
-            call_id,
-            incarnation: batch.incarnation,
-            rpc_id: rpc_id.clone(),
-            params: value,
-            params_bytes,
-            created_at: batch.received_at.clone(),
-            created_ms: clock::now_ms(),
-            ended_ms: None,
-            deadline_at: None,
-            deadline_ms: None,
-            ordinal: self.state.next_row(),
-            state: RequestState::Pending,
-        };
-        self.set_deadline(&mut record);
-        let (event, payload) = match kind.family() {
-            RequestFamily::Approval => ("approval", json!(transcript::approval(&record))),
-            RequestFamily::ToolInput => {
-                ("tool_user_input_requested", json!(transcript::tool_input(&record)))
-            }
-            RequestFamily::ToolCall => {
-                ("tool_call_requested", json!(transcript::tool_call(&record)))
-            }
-        };
+        let mut record = new_request(kind, method, rpc_id, batch);
+        record.thread_id = Some(self.id.clone());
+        record.turn_id = if kind == RequestKind::ToolCall { turn_id } else { named_turn };
+        record.item_id = item_of(params);
+        record.call_id = call_id;
+        record.params = value;
+        record.params_bytes = params_bytes;
+        record.ordinal = self.state.next_row();
+        set_deadline(&*self.shared.config.policy, &mut record);
+        let (event, payload) = pending_event(&record);
         let audience = Audience::Thread(self.id.clone());
         frames::push(&mut shown, event, &audience, None, Durability::DurableFirst, &payload);
         let params = params.filter(|_| record.params_bytes.is_some()).map(RawJson::bytes);

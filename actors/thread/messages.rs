@@ -6,10 +6,10 @@ use actix::prelude::*;
 use bytes::Bytes;
 use cm_core::controls::{Controls, ControlsChange};
 use cm_core::ids::{Incarnation, ProjectId, RequestId, ThreadId};
-use cm_core::request::{RequestFamily, RequestRecord};
+use cm_core::request::{RequestFamily, RequestKind, RequestRecord};
 use cm_core::thread::ThreadRecord;
 use cm_core::wire::{
-    ApprovalDecision, ApprovalScope, CreateSession, DynamicTool, MessageAccepted, SendMessage,
+    ApprovalDecision, CreateSession, DecideApproval, DynamicTool, MessageAccepted, SendMessage,
     SessionCreated, SessionProject, SessionSummary, TranscriptEntry,
 };
 use serde::Serialize;
@@ -22,6 +22,9 @@ use super::controls::{ChangedBy, ControlsChanged};
 use super::error::SessionError;
 use crate::app_server::{Batch, RuntimeDown, RuntimeUp};
 use crate::index::{AttachedReader, ListQuery, Member, RowsChanged};
+
+/// Which requests a list has.
+pub type Families = &'static [RequestFamily];
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, SessionError>>;
@@ -59,13 +62,8 @@ pub struct SteerFailure {
 /// What somebody decided.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DecisionInput {
-    /// On an approval.
-    Approval {
-        /// The decision.
-        decision: ApprovalDecision,
-        /// How far it reaches.
-        scope: ApprovalScope,
-    },
+    /// On an approval, or on what version 1 did not know.
+    Approval(Box<DecideApproval>),
     /// On a question.
     ToolInput {
         /// The decision.
@@ -83,12 +81,20 @@ pub enum DecisionInput {
 }
 
 impl DecisionInput {
-    /// The list of requests that it can decide.
+    /// The list that it is about.
     pub fn family(&self) -> RequestFamily {
         match self {
-            Self::Approval { .. } => RequestFamily::Approval,
+            Self::Approval(_) => RequestFamily::Approval,
             Self::ToolInput { .. } => RequestFamily::ToolInput,
             Self::ToolCall { .. } => RequestFamily::ToolCall,
+        }
+    }
+
+    /// Whether a request of this kind is decided so.
+    pub fn decides(&self, kind: RequestKind) -> bool {
+        match kind.family() {
+            RequestFamily::Extended => matches!(self, Self::Approval(_)),
+            family => self.family() == family,
         }
     }
 }
@@ -140,7 +146,7 @@ pub(super) struct DecideRequest {
     pub(super) id: RequestId,
     pub(super) input: DecisionInput,
     pub(super) by: String,
-    pub(super) reply: Reply<ThreadId>,
+    pub(super) reply: Reply<Option<ThreadId>>,
 }
 
 /// Interrupts every running turn, before the child is stopped on purpose. Sent by the shutdown and
@@ -211,7 +217,7 @@ pub(super) enum Command {
         command: MemberCommand,
     },
     Requests {
-        family: RequestFamily,
+        families: Families,
         all: bool,
         reply: Reply<Vec<RequestRecord>>,
     },
@@ -219,7 +225,7 @@ pub(super) enum Command {
         record: Box<RequestRecord>,
         input: DecisionInput,
         by: String,
-        reply: Reply<ThreadId>,
+        reply: Reply<Option<ThreadId>>,
     },
     /// What the runtime says of one item, as it came.
     Item {
@@ -347,14 +353,14 @@ pub(super) enum RuntimeChanged {
     Down(RuntimeDown),
 }
 
-/// What became of a request. Sent by its actor to its thread.
+/// What became of a request. Sent by its actor to its owner.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) enum RequestNews {
-    /// It changed: the thread shows it.
+    /// It changed: the owner shows it.
     Changed(Box<RequestRecord>),
     /// Its end is stored, or left to the store, in front of whatever is stored from now on: the
-    /// thread forgets it.
+    /// owner forgets it.
     Kept(Box<RequestRecord>),
 }
 

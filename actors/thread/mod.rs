@@ -9,7 +9,8 @@
 //! - `handle`: how routes reach sessions; `messages`: what is asked; `error`: why it did not happen.
 //! - `registry`: which threads live; `registry_create`: new sessions; `registry_events`: what the
 //!   child says, on its way to the threads; `registry_list`: the lists, and reading them at the
-//!   start; `registry_recovery`: threads that were cut.
+//!   start; `registry_recovery`: threads that were cut; `registry_requests`: what the runtime asks for
+//!   itself, and the pending requests of all.
 //! - `passivation`: letting go of threads in which nothing happens.
 //! - `actor`: a thread's state; `notes`: what it notes for the store; `flush`: how that becomes
 //!   durable and visible.
@@ -50,6 +51,7 @@ mod registry_create;
 mod registry_events;
 mod registry_list;
 mod registry_recovery;
+mod registry_requests;
 mod requests;
 mod rows;
 mod sessions;
@@ -64,6 +66,6 @@ pub use config::{Cage, CageError, STORE_PATIENCE, ThreadConfig};
 pub use controls::{ChangedBy, ControlsChanged, Defaults};
 pub use error::SessionError;
 pub use handle::ThreadsHandle;
-pub use messages::{DecisionInput, Deleted, SteerFailure};
+pub use messages::{DecisionInput, Deleted, Families, SteerFailure};
 pub(crate) use messages::{ParkAll, RequestNews};
 pub use registry::{ThreadRegistry, registry_spec};

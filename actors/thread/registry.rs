@@ -24,6 +24,7 @@ use super::messages::{
 use super::paths::Paths;
 use super::registry_create::PendingCreate;
 use super::registry_recovery::Recovering;
+use super::registry_requests::Own;
 use crate::app_server::{AppServerHandle, RuntimeUp};
 use crate::handle::Handle;
 use crate::index::SessionIndex;
@@ -104,6 +105,8 @@ pub struct ThreadRegistry {
     pub(super) recovering: Recovering,
     /// What clients changed for new sessions.
     pub(super) changed_defaults: DefaultsRecord,
+    /// Requests that belong to no thread.
+    pub(super) own: Own,
 }
 
 /// The spec of the registry. `state` is kept current with its supervision.
@@ -149,6 +152,7 @@ pub fn registry_spec(
                 loaded: HashMap::new(),
                 recovering: Recovering::default(),
                 changed_defaults: DefaultsRecord::default(),
+                own: Own::default(),
             };
             let address = ThreadRegistry::create(|ctx| {
                 ctx.set_mailbox_capacity(MAILBOX);
@@ -265,6 +269,7 @@ impl Actor for ThreadRegistry {
         self.read_defaults(ctx);
         self.read_lists(ctx);
         self.settle_open(ctx);
+        self.settle_own(ctx);
         self.watch_idle(ctx);
         self.shared.app_server.announce();
     }
@@ -322,21 +327,19 @@ impl Handler<DecideRequest> for ThreadRegistry {
         let store = self.shared.store.clone();
         let wanted = id.clone();
         let work = async move { store.read(move |store| read_request(store, &wanted)).await };
-        Box::pin(work.into_actor(self).map(move |record, _, ctx| {
-            let family = input.family();
-            match record {
-                Ok(Some(record)) if record.kind.family() == family => {
-                    let thread_id = record.thread_id.clone();
-                    let command = Command::Decide { record: Box::new(record), input, by, reply };
-                    let message = ToThread { thread_id, command };
-                    ctx.notify(message);
-                }
-                Ok(_) => {
-                    reply.send(Err(SessionError::NoRequest(id))).ok();
-                }
-                Err(error) => {
-                    reply.send(Err(error.into())).ok();
-                }
+        Box::pin(work.into_actor(self).map(move |record, registry, ctx| match record {
+            Ok(Some(record)) if input.decides(record.kind) => {
+                let Some(thread_id) = record.thread_id.clone() else {
+                    return registry.decide_own(record, input, by, reply);
+                };
+                let command = Command::Decide { record: Box::new(record), input, by, reply };
+                ctx.notify(ToThread { thread_id, command });
+            }
+            Ok(_) => {
+                reply.send(Err(SessionError::NoRequest(id))).ok();
+            }
+            Err(error) => {
+                reply.send(Err(error.into())).ok();
             }
         }))
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use actix::prelude::*;
 use cm_core::event::{Audience, Durability, Event, FrameBatch, SessionPieces};
 use cm_core::ids::ThreadId;
+use cm_core::request::ExpiryReason;
 use cm_core::rpc::{RpcError, code};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -37,7 +38,7 @@ enum Attempt {
 impl Handler<RuntimeEvent> for ThreadRegistry {
     type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, event: RuntimeEvent, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, event: RuntimeEvent, ctx: &mut Self::Context) -> Self::Result {
         match event {
             RuntimeEvent::Up(up) if up.incarnation >= self.newest => {
                 self.newest = up.incarnation;
@@ -57,6 +58,7 @@ impl Handler<RuntimeEvent> for ThreadRegistry {
                 self.loaded.clear();
                 self.recovering.stop();
                 self.fail_creating();
+                self.expire_own(ExpiryReason::RuntimeDown);
                 let incarnation = down.incarnation;
                 let payload =
                     json!({ "state": "down", "incarnation": incarnation, "reason": down.why });
@@ -65,7 +67,7 @@ impl Handler<RuntimeEvent> for ThreadRegistry {
             }
             RuntimeEvent::Batch(batch) if batch.incarnation >= self.newest => {
                 self.newest = batch.incarnation;
-                self.batch(batch)
+                self.batch(batch, ctx)
             }
             // A life that was given up on and still ends: what it says concerns nobody any more.
             RuntimeEvent::Up(_) | RuntimeEvent::Down(_) | RuntimeEvent::Batch(_) => {
@@ -99,7 +101,7 @@ impl ThreadRegistry {
         Box::pin(work.into_actor(self))
     }
 
-    fn batch(&mut self, batch: Arc<Batch>) -> ResponseActFuture<Self, ()> {
+    fn batch(&mut self, batch: Arc<Batch>, ctx: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
         let mut shares: Vec<(ThreadId, Vec<usize>)> = Vec::new();
         let mut places: HashMap<ThreadId, usize> = HashMap::new();
         for (index, item) in batch.items.iter().enumerate() {
@@ -118,6 +120,7 @@ impl ThreadRegistry {
                     }
                 }
                 (InboundKind::Nothing, None) => {}
+                (_, None) if self.own_request(&batch, item, ctx) => {}
                 (_, None) => self.threadless(&batch, item),
             }
         }

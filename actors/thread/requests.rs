@@ -6,18 +6,23 @@ use actix::prelude::*;
 use bytes::Bytes;
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::event::FrameBatch;
-use cm_core::ids::{Incarnation, ThreadId};
-use cm_core::request::{AtDeadline, Refusal, RequestFamily, RequestRecord, RequestState};
+use cm_core::ids::{Incarnation, RequestId, ThreadId};
+use cm_core::request::{
+    AtDeadline, ExpiryReason, REQUEST_RECORD_VERSION, Refusal, RequestFamily, RequestKind,
+    RequestRecord, RequestState,
+};
 use cm_core::rpc::RpcId;
 use cm_core::thread::Writes;
-use serde_json::json;
+use cm_core::transcript;
+use serde_json::{Value, json};
 
-use super::actor::Thread;
+use super::actor::{LiveRequest, Thread};
 use super::calls::{Pending, answer};
 use super::error::SessionError;
-use super::messages::{DecisionInput, Reply};
+use super::messages::{DecisionInput, Families, Reply};
+use crate::app_server::Batch;
 use crate::clock;
-use crate::request::{Decide, POLICY};
+use crate::request::{Decide, Expire, POLICY, RequestPolicy};
 use crate::store::{keys, read_request, read_thread_requests};
 
 /// How often it is tried again to store a request, within the time that there is.
@@ -43,15 +48,6 @@ impl Thread {
         let mut asked = self.asked.values().map(|(incarnation, rpc_id)| (*incarnation, rpc_id));
         live.any(|known| known == (incarnation, rpc_id))
             || asked.any(|known| known == (incarnation, rpc_id))
-    }
-
-    /// Says until when the request waits.
-    pub(super) fn set_deadline(&self, record: &mut RequestRecord) {
-        let Some(patience) = self.shared.config.policy.patience(record) else { return };
-        let patience = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
-        let deadline = record.created_ms.saturating_add(patience);
-        record.deadline_ms = Some(deadline);
-        record.deadline_at = Some(clock::iso(deadline));
     }
 
     /// Stores a request, then shows it and starts its actor.
@@ -114,7 +110,7 @@ impl Thread {
         self.shared.app_server.respond_later(
             record.incarnation,
             record.rpc_id.clone(),
-            Ok(record.kind.refusal_result()),
+            record.refusal(),
         );
         let payload = json!({
             "code": "store_unavailable",
@@ -125,13 +121,20 @@ impl Thread {
         self.event("request_declined", false, &payload);
     }
 
-    /// A policy that stops the turn has decided on something that has no word for it.
-    fn stop_for_policy(&mut self, record: &RequestRecord, ctx: &mut Context<Self>) {
-        let by_policy = record.decision().is_some_and(|decision| decision.by == POLICY);
-        let stops = self.shared.config.policy.at_deadline(record) == AtDeadline::Cancel;
-        let says_so = record.kind.family() == RequestFamily::Approval;
+    /// Stops the turn after a decision that says so, where the runtime has no word for it.
+    fn stop_for_decision(&mut self, record: &RequestRecord, ctx: &mut Context<Self>) {
+        let Some(decision) = record.decision() else { return };
+        let policy = &self.shared.config.policy;
+        let stops = match record.kind {
+            RequestKind::McpToolApproval | RequestKind::Permissions => decision.label == "cancel",
+            kind => {
+                let says_so = kind.family() == RequestFamily::Approval;
+                let by_policy = decision.by == POLICY && !says_so;
+                by_policy && policy.at_deadline(record) == AtDeadline::Cancel
+            }
+        };
         let turn_id = record.turn_id.clone().filter(|turn| self.state.is_running(turn));
-        let Some(turn_id) = turn_id.filter(|_| by_policy && stops && !says_so) else { return };
+        let Some(turn_id) = turn_id.filter(|_| stops) else { return };
         let params = json!({ "threadId": self.id, "turnId": turn_id });
         self.call(
             "turn/interrupt",
@@ -149,7 +152,7 @@ impl Thread {
             self.requests.get(&record.id).is_some_and(|live| live.record.status() == "pending");
         if was_pending && record.status() != "pending" {
             self.show_end(&record);
-            self.stop_for_policy(&record, ctx);
+            self.stop_for_decision(&record, ctx);
         }
         if let Some(live) = self.requests.get_mut(&record.id) {
             if record.status() != "pending" {
@@ -161,50 +164,31 @@ impl Thread {
 
     /// Shows what became of a request.
     pub(super) fn show_end(&mut self, record: &RequestRecord) {
-        let status = record.status();
-        let family = record.kind.family();
-        let decision = record.decision().filter(|_| status == "resolved");
-        let mut payload = json!({ "status": status });
-        let id_name = if family == RequestFamily::Approval { "approvalId" } else { "requestId" };
-        payload[id_name] = json!(record.id);
-        match (family, decision) {
-            (RequestFamily::ToolCall, decision) => {
-                let success = decision.is_some_and(|d| d.success.unwrap_or(true));
-                payload["success"] = json!(success);
-            }
-            (_, Some(decision)) => {
-                payload["decision"] = json!(decision.label);
-                if let Some(scope) = &decision.scope {
-                    payload["scope"] = json!(scope);
-                }
-            }
-            (_, None) => {}
-        }
-        let kind = match family {
-            RequestFamily::Approval => "approval_resolved",
-            RequestFamily::ToolInput => "tool_user_input_resolved",
-            RequestFamily::ToolCall => "tool_call_resolved",
-        };
+        let (kind, payload) = end_event(record);
         self.event(kind, false, &payload);
+    }
+
+    /// Requests that wait for a decision, oldest first.
+    pub(super) fn pending_requests(&self, families: Families) -> Vec<RequestRecord> {
+        let records = self.requests.values().map(|live| &live.record);
+        let mut pending: Vec<RequestRecord> = records
+            .filter(|record| record.is_pending() && families.contains(&record.kind.family()))
+            .cloned()
+            .collect();
+        pending.sort_by_key(|record| record.ordinal);
+        pending
     }
 
     pub(super) fn list_requests(
         &mut self,
-        family: RequestFamily,
+        families: Families,
         all: bool,
         reply: Reply<Vec<RequestRecord>>,
         ctx: &mut Context<Self>,
     ) {
-        let of_family = move |record: &RequestRecord| record.kind.family() == family;
+        let of_family = move |record: &RequestRecord| families.contains(&record.kind.family());
         if !all {
-            let mut pending: Vec<RequestRecord> = self
-                .requests
-                .values()
-                .map(|live| live.record.clone())
-                .filter(|record| record.is_pending() && of_family(record))
-                .collect();
-            pending.sort_by_key(|record| record.ordinal);
-            return answer(reply, Ok(pending));
+            return answer(reply, Ok(self.pending_requests(families)));
         }
         let store = self.shared.store.clone();
         let id = self.id.clone();
@@ -221,18 +205,12 @@ impl Thread {
         record: RequestRecord,
         input: DecisionInput,
         by: String,
-        reply: Reply<ThreadId>,
+        reply: Reply<Option<ThreadId>>,
         ctx: &mut Context<Self>,
     ) {
         let id = record.id.clone();
         if let Some(live) = self.requests.get(&id) {
-            if let Err(error) = live.address.try_send(Decide { input, by, reply }) {
-                let (SendError::Full(Decide { reply, .. })
-                | SendError::Closed(Decide { reply, .. })) = error;
-                let message = "Too many decisions on this request wait; look at what became of it.";
-                answer(reply, Err(SessionError::failed(ErrorCode::Overloaded, message)));
-            }
-            return;
+            return live.decide(Decide { input, by, reply });
         }
         if record.is_closed() || record.decision().is_some() {
             return answer(reply, Err(refused(record)));
@@ -251,16 +229,120 @@ impl Thread {
     }
 }
 
-/// What a decision is told about a request that no actor waits for any more.
-fn refused(record: RequestRecord) -> SessionError {
-    let refusal = match record.state {
-        RequestState::Deciding { decision }
-        | RequestState::Delivered { decision }
-        | RequestState::Resolved { decision } => Refusal::Decided(Box::new(decision)),
-        RequestState::Expired { reason, at, decision } => {
-            Refusal::Expired { reason, at, decision: decision.map(Box::new) }
+impl LiveRequest {
+    /// Hands a decision to the request's actor.
+    pub(super) fn decide(&self, decide: Decide) {
+        if let Err(error) = self.address.try_send(decide) {
+            let (SendError::Full(Decide { reply, .. }) | SendError::Closed(Decide { reply, .. })) =
+                error;
+            let message = "Too many decisions on this request wait; look at what became of it.";
+            answer(reply, Err(SessionError::failed(ErrorCode::Overloaded, message)));
         }
-        RequestState::Pending => {
+    }
+
+    /// Ends the request. Answers `false` when its actor panicked: nobody else will say then how it
+    /// ended.
+    pub(super) fn expire(&self, reason: ExpiryReason) -> bool {
+        match self.address.try_send(Expire { reason }) {
+            Ok(()) => true,
+            Err(error @ SendError::Full(_)) => {
+                tracing::error!(request = %self.record.id, %error, "a request could not be expired");
+                true
+            }
+            Err(SendError::Closed(_)) => false,
+        }
+    }
+}
+
+/// A request of the child that came just now, without what it is about.
+pub(super) fn new_request(
+    kind: RequestKind,
+    method: &str,
+    rpc_id: &RpcId,
+    batch: &Batch,
+) -> RequestRecord {
+    RequestRecord {
+        version: REQUEST_RECORD_VERSION,
+        id: RequestId::from_random(rand::random()),
+        kind,
+        method: method.to_owned(),
+        thread_id: None,
+        turn_id: None,
+        item_id: None,
+        call_id: None,
+        incarnation: batch.incarnation,
+        rpc_id: rpc_id.clone(),
+        params: Value::Null,
+        params_bytes: None,
+        created_at: batch.received_at.clone(),
+        created_ms: clock::now_ms(),
+        ended_ms: None,
+        deadline_at: None,
+        deadline_ms: None,
+        ordinal: 0,
+        state: RequestState::Pending,
+    }
+}
+
+/// Says until when a request waits.
+pub(super) fn set_deadline(policy: &dyn RequestPolicy, record: &mut RequestRecord) {
+    let Some(patience) = policy.patience(record) else { return };
+    let patience = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
+    let deadline = record.created_ms.saturating_add(patience);
+    record.deadline_ms = Some(deadline);
+    record.deadline_at = Some(clock::iso(deadline));
+}
+
+/// The event that shows a pending request.
+pub(super) fn pending_event(record: &RequestRecord) -> (&'static str, Value) {
+    match record.kind.family() {
+        RequestFamily::Approval => ("approval", json!(transcript::approval(record))),
+        RequestFamily::ToolInput => {
+            ("tool_user_input_requested", json!(transcript::tool_input(record)))
+        }
+        RequestFamily::ToolCall => ("tool_call_requested", json!(transcript::tool_call(record))),
+        RequestFamily::Extended => ("request_pending", json!(transcript::agent_request(record))),
+    }
+}
+
+/// The event that shows what became of a request.
+pub(super) fn end_event(record: &RequestRecord) -> (&'static str, Value) {
+    let status = record.status();
+    let decision = record.decision().filter(|_| status == "resolved");
+    let mut payload = json!({ "status": status });
+    let (event, id_name) = match record.kind.family() {
+        RequestFamily::Approval => ("approval_resolved", "approvalId"),
+        RequestFamily::ToolInput => ("tool_user_input_resolved", "requestId"),
+        RequestFamily::ToolCall => ("tool_call_resolved", "requestId"),
+        RequestFamily::Extended => {
+            payload["kind"] = json!(record.kind);
+            ("request_resolved", "requestId")
+        }
+    };
+    payload[id_name] = json!(record.id);
+    match (record.kind, decision) {
+        (RequestKind::ToolCall, decision) => {
+            let success = decision.is_some_and(|d| d.success.unwrap_or(true));
+            payload["success"] = json!(success);
+        }
+        (_, Some(decision)) => {
+            payload["decision"] = json!(decision.label);
+            if let Some(scope) = &decision.scope {
+                payload["scope"] = json!(scope);
+            }
+        }
+        (_, None) => {}
+    }
+    (event, payload)
+}
+
+/// What a decision is told about a request that no actor waits for any more.
+pub(super) fn refused(record: RequestRecord) -> SessionError {
+    let refusal = match record.refusal_of_more() {
+        // Whoever had it on its way is gone.
+        Some(Refusal::InFlight(decision)) => Refusal::Decided(decision),
+        Some(refusal) => refusal,
+        None => {
             let message = "The request is being prepared; try again shortly.";
             return SessionError::failed(ErrorCode::Overloaded, message);
         }

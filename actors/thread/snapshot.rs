@@ -14,7 +14,7 @@ use super::registry::ThreadRegistry;
 use super::view;
 
 /// How long one session has to say how it stands.
-const DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Asks how sessions with something unfinished stand: those that run or wait now, and those that
 /// did when the manager ended last. Sent by routes for a subscriber that comes back.
@@ -28,7 +28,7 @@ pub(super) struct GetSnapshots {
 /// A session that did not say in time how it stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("session {0} does not say how it stands")]
-pub(super) struct SlowSession(ThreadId);
+pub(super) struct SlowSession(pub(super) ThreadId);
 
 /// Asks a thread how it stands. Sent by the registry; answered with nothing by a thread that has
 /// nothing unfinished, unless it had when the manager ended last.
@@ -87,7 +87,10 @@ impl Handler<GetSnapshots> for ThreadRegistry {
 
 /// The snapshot of a session in which nothing runs or waits.
 fn nothing_unfinished(session: Value) -> Value {
-    json!({ "session": session, "turn": null, "approvals": [], "toolInputs": [], "toolCalls": [] })
+    json!({
+        "session": session, "turn": null,
+        "approvals": [], "toolInputs": [], "toolCalls": [], "requests": [],
+    })
 }
 
 impl Handler<GetSnapshot> for Thread {
@@ -117,6 +120,7 @@ impl Handler<GetSnapshot> for Thread {
             "approvals": of(RequestFamily::Approval).map(transcript::approval).collect::<Vec<_>>(),
             "toolInputs": of(RequestFamily::ToolInput).map(transcript::tool_input).collect::<Vec<_>>(),
             "toolCalls": of(RequestFamily::ToolCall).map(transcript::tool_call).collect::<Vec<_>>(),
+            "requests": of(RequestFamily::Extended).map(transcript::agent_request).collect::<Vec<_>>(),
         })))
     }
 }

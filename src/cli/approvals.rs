@@ -112,7 +112,7 @@ fn decide(
         let approvals: Vec<Approval> = pending(api, None, KIND)?;
         Ok(approvals.into_iter().map(|approval| approval.approval_id).collect())
     })?;
-    let body = DecideApproval { decision, scope };
+    let body = DecideApproval::of(decision, scope);
     let raw = api.post_value(&format!("/approvals/{id}/decision"), &body)?;
     if console.json {
         return console.out_json(&raw);

@@ -165,7 +165,8 @@ fn requests(values: &Values, problems: &mut Vec<Problem>) -> FixedPolicy {
                        CODEX_MANAGER_REQUEST_DEADLINE_MS after how long";
         problems.push(Problem::new(origin, message));
     }
-    FixedPolicy { patience, at_deadline }
+    let auth_patience = millis(values, &CODEX_MANAGER_AUTH_REFRESH_TIMEOUT_MS);
+    FixedPolicy { patience, at_deadline, auth_patience }
 }
 
 fn defaults(values: &Values) -> DefaultsSettings {

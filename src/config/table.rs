@@ -107,4 +107,7 @@ variables! {
     CODEX_MANAGER_REQUEST_POLICY "requests.policy" Kind::OneOf(&["wait", "decline", "cancel"]),
         Some("wait"),
         "what happens to a request whose time is over; cancel also stops its turn";
+    CODEX_MANAGER_AUTH_REFRESH_TIMEOUT_MS "requests.auth_refresh_timeout_ms"
+        Kind::Millis { min: 100, max: DAY_MS }, Some("60000"),
+        "how long Codex waits for fresh ChatGPT tokens of whoever keeps them";
 }

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::request::{RequestFamily, RequestRecord};
+use crate::request::{RequestFamily, RequestKind, RequestRecord, asks_for_mcp_tool};
 use crate::thread::{ItemRecord, ItemState, TurnRecord, TurnStatus};
 use crate::wire::{
-    Approval, Question, QuestionOption, Role, RowStatus, ToolCall, ToolInput, TranscriptEntry,
+    AgentRequest, Approval, Question, QuestionOption, Role, RowStatus, ToolCall, ToolInput,
+    TranscriptEntry,
 };
 
 /// The row of an item, as the runtime wrote it. `turn` gives the times and the fate of items that
@@ -159,7 +160,7 @@ pub fn turn_error_advice(error: &Value) -> Option<&'static str> {
 /// The row of a request: `approval.request`, and `approval.resolved` once it ended.
 pub fn request_row(record: &RequestRecord) -> TranscriptEntry {
     let family = record.kind.family();
-    let stem = family.row_stem();
+    let stem = record.kind.row_stem();
     let ended = !matches!(record.status(), "pending");
     let mut details = Map::new();
     let id_name = if family == RequestFamily::Approval { "approvalId" } else { "requestId" };
@@ -183,10 +184,17 @@ pub fn request_row(record: &RequestRecord) -> TranscriptEntry {
                 }
             }
         }
-        let word = match family {
-            RequestFamily::Approval => "Approval",
-            RequestFamily::ToolInput => "Tool input",
-            RequestFamily::ToolCall => "Tool call",
+        let word = match record.kind {
+            RequestKind::ToolInput => "Tool input",
+            RequestKind::ToolCall => "Tool call",
+            RequestKind::Elicitation => "Elicitation",
+            RequestKind::McpToolApproval => "MCP tool approval",
+            RequestKind::Permissions => "Permissions",
+            RequestKind::AuthRefresh => "Token refresh",
+            RequestKind::CommandApproval
+            | RequestKind::FileChangeApproval
+            | RequestKind::LegacyCommandApproval
+            | RequestKind::LegacyPatchApproval => "Approval",
         };
         format!("{word} {}{particulars}", record.status())
     } else {
@@ -214,7 +222,7 @@ pub fn request_row(record: &RequestRecord) -> TranscriptEntry {
 
 /// One line for a person.
 pub fn summary(record: &RequestRecord) -> String {
-    use crate::request::RequestKind as Kind;
+    use RequestKind as Kind;
     let text = |name: &str| record.params.get(name).and_then(Value::as_str);
     let with = |what: &str, more: Option<&str>| match more {
         Some(more) => format!("{what}: {more}"),
@@ -232,21 +240,38 @@ pub fn summary(record: &RequestRecord) -> String {
         }
         Kind::LegacyPatchApproval => with("Patch approval required", text("reason")),
         Kind::ToolInput => {
-            let count =
-                record.params.get("questions").and_then(Value::as_array).map_or(0, Vec::len);
+            let questions = record.params.get("questions").unwrap_or(&Value::Null);
+            if asks_for_mcp_tool(questions) {
+                let question = questions.pointer("/0/question").and_then(Value::as_str);
+                return with("MCP tool approval required", question);
+            }
+            let count = questions.as_array().map_or(0, Vec::len);
             let noun = if count == 1 { "question" } else { "questions" };
             format!("Tool input required ({count} {noun})")
         }
         Kind::ToolCall => {
             format!("Tool call requested: {}", text("tool").unwrap_or_default().trim())
         }
+        Kind::Elicitation => {
+            let server = text("serverName").unwrap_or("An MCP server");
+            let what = match text("url") {
+                Some(url) => format!("{server} asks to open {url}"),
+                None => format!("{server} asks"),
+            };
+            with(&what, text("message"))
+        }
+        Kind::McpToolApproval => with("MCP tool approval required", text("message")),
+        Kind::Permissions => with("Permissions required", text("reason")),
+        Kind::AuthRefresh => with("Fresh ChatGPT tokens required", text("reason")),
     }
 }
 
-/// The approval as clients see it.
-pub fn approval(record: &RequestRecord) -> Approval {
-    Approval {
-        approval_id: record.id.clone(),
+/// A request of any kind as clients see it.
+pub fn agent_request(record: &RequestRecord) -> AgentRequest {
+    let id = &record.id;
+    AgentRequest {
+        request_id: id.clone(),
+        kind: record.kind,
         method: record.method.clone(),
         thread_id: record.thread_id.clone(),
         turn_id: record.turn_id.clone(),
@@ -255,12 +280,37 @@ pub fn approval(record: &RequestRecord) -> Approval {
         details: record.params.clone(),
         created_at: record.created_at.clone(),
         status: record.status().to_owned(),
+        answer_href: match record.kind.family() {
+            RequestFamily::Approval | RequestFamily::Extended => {
+                format!("/api/approvals/{id}/decision")
+            }
+            RequestFamily::ToolInput => format!("/api/tool-input/{id}/decision"),
+            RequestFamily::ToolCall => format!("/api/tool-calls/{id}/response"),
+        },
         deadline_at: record.deadline_at.clone(),
     }
 }
 
-/// The question as clients see it. Malformed questions and options are left out.
-pub fn tool_input(record: &RequestRecord) -> ToolInput {
+/// The approval as clients see it; `None` for what belongs to no session.
+pub fn approval(record: &RequestRecord) -> Option<Approval> {
+    Some(Approval {
+        approval_id: record.id.clone(),
+        kind: Some(record.kind),
+        method: record.method.clone(),
+        thread_id: record.thread_id.clone()?,
+        turn_id: record.turn_id.clone(),
+        item_id: record.item_id.clone(),
+        summary: summary(record),
+        details: record.params.clone(),
+        created_at: record.created_at.clone(),
+        status: record.status().to_owned(),
+        deadline_at: record.deadline_at.clone(),
+    })
+}
+
+/// The question as clients see it; `None` for what belongs to no session. Malformed questions and
+/// options are left out.
+pub fn tool_input(record: &RequestRecord) -> Option<ToolInput> {
     let text =
         |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let flag =
@@ -289,10 +339,10 @@ pub fn tool_input(record: &RequestRecord) -> ToolInput {
             })
         })
         .collect();
-    ToolInput {
+    Some(ToolInput {
         request_id: record.id.clone(),
         method: record.method.clone(),
-        thread_id: record.thread_id.clone(),
+        thread_id: record.thread_id.clone()?,
         turn_id: record.turn_id.clone(),
         item_id: record.item_id.clone(),
         summary: summary(record),
@@ -301,16 +351,16 @@ pub fn tool_input(record: &RequestRecord) -> ToolInput {
         created_at: record.created_at.clone(),
         status: record.status().to_owned(),
         deadline_at: record.deadline_at.clone(),
-    }
+    })
 }
 
-/// The tool call as clients see it.
-pub fn tool_call(record: &RequestRecord) -> ToolCall {
+/// The tool call as clients see it; `None` for what belongs to no session.
+pub fn tool_call(record: &RequestRecord) -> Option<ToolCall> {
     let tool = record.params.get("tool").and_then(Value::as_str).unwrap_or_default();
-    ToolCall {
+    Some(ToolCall {
         request_id: record.id.clone(),
         method: record.method.clone(),
-        thread_id: record.thread_id.clone(),
+        thread_id: record.thread_id.clone()?,
         turn_id: record.turn_id.clone(),
         item_id: record.item_id.clone(),
         call_id: record.call_id.clone(),
@@ -321,7 +371,7 @@ pub fn tool_call(record: &RequestRecord) -> ToolCall {
         created_at: record.created_at.clone(),
         status: record.status().to_owned(),
         deadline_at: record.deadline_at.clone(),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -144,10 +144,20 @@ impl Bench {
     /// [`Bench::start`] with changes to how it starts.
     #[track_caller]
     pub(crate) fn start_with(kind: Kind, change: impl FnOnce(AppBuilder) -> AppBuilder) -> Self {
+        Self::start_configured(kind, config_toml, change)
+    }
+
+    /// [`Bench::start_with`] with a codex configuration made from the address of the model.
+    #[track_caller]
+    pub(crate) fn start_configured(
+        kind: Kind,
+        config: impl FnOnce(&str) -> String,
+        change: impl FnOnce(AppBuilder) -> AppBuilder,
+    ) -> Self {
         let mut builder = change(builder().runtime(kind.runtime()));
         let model = kind.is_codex().then(ScriptedModel::start);
         if let Some(model) = &model {
-            builder = builder.codex_config(&config_toml(&model.base_url()));
+            builder = builder.codex_config(&config(&model.base_url()));
         }
         let app = builder.start();
         Self { app, kind, model }

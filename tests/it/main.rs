@@ -7,7 +7,8 @@
 //! - `flow_*`: what people do with sessions, each once over the embedded runtime and two versions
 //!   of codex.
 //! - `fake_app`: the program over the fake child, for what a real one cannot be made to do.
-//! - `supervision`, `child_failures`, `decisions`: the child's deaths, its output, its requests.
+//! - `supervision`, `child_failures`, `decisions`: the child's deaths, its output, its requests;
+//!   `kinds`: the kinds of request that version 1 did not know.
 //! - `long_lines`: one line of many megabytes.
 //! - `recovery`: what is done by itself for sessions that were cut; `request_policy`: requests that
 //!   nobody decides; `passivation`, `history`: many sessions, and long ones.
@@ -38,6 +39,7 @@ mod flow_approvals;
 mod flow_cli;
 mod flow_interrupts;
 mod flow_login;
+mod flow_mcp;
 mod flow_orphans;
 mod flow_questions;
 mod flow_recovery;
@@ -60,6 +62,7 @@ mod fake_app;
 mod history;
 mod idempotency;
 mod jobs;
+mod kinds;
 mod layering;
 mod long_lines;
 mod metrics;

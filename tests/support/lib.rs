@@ -17,7 +17,7 @@
 //! - [`process`]: questions about processes, and the one polling loop.
 //! - [`mailbox`]: what arrived, with event-style waits.
 //! - [`http`]: the small HTTP/1.1 reader and client underneath.
-//! - `bin/`: the fake child itself; `tests/`: tests of all this; `phases.bash`: timed phases for
+//! - `bin/`: the fake child itself, and an MCP server for the real one; `tests/`: tests of all this; `phases.bash`: timed phases for
 //!   `tests/run` and `.ci/run`.
 #![allow(
     clippy::panic,

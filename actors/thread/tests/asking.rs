@@ -9,7 +9,7 @@ use cm_core::request::{
     RequestRecord, RequestState,
 };
 use cm_core::rpc::RpcId;
-use cm_core::wire::{ApprovalDecision, ApprovalScope};
+use cm_core::wire::{ApprovalDecision, ApprovalScope, DecideApproval};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -81,7 +81,8 @@ fn the_end_of_a_request_is_stored_when_there_is_room_again() {
         timeout(DEADLINE, waits).await.expect("a record that waits");
         disk.full.store(false, Ordering::Relaxed);
         bench.threads.rename(&thread(), "Mine".to_owned()).await.unwrap();
-        let all = bench.threads.requests(&thread(), RequestFamily::Approval, true).await.unwrap();
+        let all =
+            bench.threads.requests(&thread(), &[RequestFamily::Approval], true).await.unwrap();
         assert_eq!((all.len(), all[0].status()), (1, "expired"));
     });
 }
@@ -107,7 +108,8 @@ fn a_request_is_marked_as_unfinished_until_its_end_is_stored() {
             }
         };
         timeout(DEADLINE, ended).await.expect("nothing is unfinished");
-        let all = bench.threads.requests(&thread(), RequestFamily::Approval, true).await.unwrap();
+        let all =
+            bench.threads.requests(&thread(), &[RequestFamily::Approval], true).await.unwrap();
         assert!(all.iter().all(RequestRecord::is_closed), "{all:?}");
         assert_eq!(all.len(), 2);
         assert_eq!(unmarked.load(Ordering::Relaxed), 0, "times that it was not marked");
@@ -153,7 +155,7 @@ fn decision() -> Decision {
         label: "accept".to_owned(),
         scope: Some("turn".to_owned()),
         success: None,
-        result: json!({ "decision": "accept" }),
+        result: Some(json!({ "decision": "accept" })),
         by: "me".to_owned(),
         at: "then".to_owned(),
     }
@@ -165,7 +167,7 @@ fn claimed() -> RequestRecord {
         id: RequestId::from_random([7; 16]),
         kind: RequestKind::CommandApproval,
         method: "item/commandExecution/requestApproval".to_owned(),
-        thread_id: thread(),
+        thread_id: Some(thread()),
         turn_id: Some("u".to_owned()),
         item_id: None,
         call_id: None,
@@ -207,14 +209,14 @@ fn a_claim_that_outlived_the_manager_expires_with_what_was_decided() {
         disk.commit(&[batch]).unwrap();
 
         let bench = Bench::new(disk).await;
-        let family = RequestFamily::Approval;
+        let family = &[RequestFamily::Approval];
         let all = bench.threads.requests(&thread(), family, true).await.unwrap();
         assert_eq!((all.len(), all[0].status()), (1, "expired"));
         assert_eq!(all[0].decision(), Some(&decision()));
-        let input = DecisionInput::Approval {
-            decision: ApprovalDecision::Decline,
-            scope: ApprovalScope::Turn,
-        };
+        let input = DecisionInput::Approval(Box::new(DecideApproval::of(
+            ApprovalDecision::Decline,
+            ApprovalScope::Turn,
+        )));
         let late = bench.threads.decide(record.id, input, "late".to_owned()).await;
         let Err(SessionError::Refused { refusal, .. }) = late else { panic!("{late:?}") };
         let Refusal::Expired { reason, decision: told, .. } = refusal else {
@@ -233,7 +235,10 @@ fn a_claim_that_cannot_reach_the_child_stays_claimed_and_ends_with_what_was_deci
         bench.says(vec![turn_started(), approval_request(0)]).await;
         bench.frame("approval").await;
         let id = bench.pending().await[0].id.clone();
-        let decide = |decision| DecisionInput::Approval { decision, scope: ApprovalScope::Turn };
+        let decide = |decision| {
+            let body = DecideApproval::of(decision, ApprovalScope::Turn);
+            DecisionInput::Approval(Box::new(body))
+        };
         let first = decide(ApprovalDecision::Accept);
         let first = bench.threads.decide(id.clone(), first, "first".to_owned()).await;
         assert!(matches!(first, Err(SessionError::Failed(_))), "{first:?}");
@@ -262,7 +267,8 @@ fn a_claim_that_cannot_reach_the_child_stays_claimed_and_ends_with_what_was_deci
             ),
             "first"
         );
-        let all = bench.threads.requests(&thread(), RequestFamily::Approval, true).await.unwrap();
+        let all =
+            bench.threads.requests(&thread(), &[RequestFamily::Approval], true).await.unwrap();
         assert_eq!(all[0].status(), "expired");
         assert_eq!(all[0].decision().map(|decision| decision.label.as_str()), Some("accept"));
     });

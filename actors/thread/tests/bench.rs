@@ -317,7 +317,7 @@ impl Bench {
 
     /// Approvals that wait.
     pub(super) async fn pending(&self) -> Vec<RequestRecord> {
-        self.threads.requests(&thread(), RequestFamily::Approval, false).await.unwrap()
+        self.threads.requests(&thread(), &[RequestFamily::Approval], false).await.unwrap()
     }
 
     /// What the registry shows of itself.

@@ -66,7 +66,7 @@ fn how_long_a_history_is_makes_no_difference_to_a_thread_that_starts() {
         }
         alive(&stats, 0).await;
         read.store(0, Ordering::Relaxed);
-        bench.threads.requests(&thread(), RequestFamily::Approval, false).await.unwrap();
+        bench.threads.requests(&thread(), &[RequestFamily::Approval], false).await.unwrap();
         let reads = read.load(Ordering::Relaxed);
         assert!(reads < 20, "{reads} records were read of a thread in which nothing runs");
         // Also one that is rebuilt in the middle of a turn reads a few only.
@@ -136,7 +136,7 @@ fn the_oldest_items_go_when_there_are_too_many_and_the_transcript_says_so() {
         assert_eq!(items, Some(rows.len() - 1));
         // The request that stood before is gone as well, right behind.
         let id = thread();
-        let requests = bench.threads.requests(&id, RequestFamily::Approval, true);
+        let requests = bench.threads.requests(&id, &[RequestFamily::Approval], true);
         assert_eq!(requests.await.unwrap(), []);
         let kept: usize = disk.bytes_of(b"b\0");
         assert!(kept <= 1 << 20, "{kept} bytes of items are stored");

@@ -28,7 +28,7 @@ fn a_thread_in_which_nothing_happens_is_let_go_and_comes_back_as_it_was() {
         let detail = bench.detail().await;
         assert_eq!(detail.thread["turns"][0]["status"], "completed");
         // It is remembered that the child has it loaded.
-        bench.threads.requests(&thread(), RequestFamily::Approval, false).await.unwrap();
+        bench.threads.requests(&thread(), &[RequestFamily::Approval], false).await.unwrap();
         assert_eq!(bench.observed().await["threads"]["t"]["loaded"], true);
         // What the child says again about its past is no news.
         bench.says(vec![turn_started(), turn_ended()]).await;
@@ -46,7 +46,7 @@ fn what_is_loaded_is_forgotten_with_the_child() {
         alive(&stats, 0).await;
         bench.goes_down().await;
         bench.up_as(cm_core::ids::Incarnation(2)).await;
-        bench.threads.requests(&thread(), RequestFamily::Approval, false).await.unwrap();
+        bench.threads.requests(&thread(), &[RequestFamily::Approval], false).await.unwrap();
         assert_eq!(bench.observed().await["threads"]["t"]["loaded"], false);
     });
 }
@@ -83,7 +83,7 @@ fn a_thread_to_which_something_was_sent_since_it_was_asked_is_kept() {
             // The registry sees both before the thread answers.
             bench.registry.tell(LookForIdle).unwrap();
             let id = thread();
-            let asked = bench.threads.requests(&id, RequestFamily::Approval, false);
+            let asked = bench.threads.requests(&id, &[RequestFamily::Approval], false);
             assert_eq!(asked.await, Ok(Vec::new()));
             assert_eq!(bench.observed().await["alive"], 1);
             assert_eq!(count(&stats.passivated), 0);
@@ -123,7 +123,7 @@ fn no_message_is_lost_between_letting_go_and_use() {
             async move {
                 for round in 0..ROUNDS {
                     let id = id(round * seed);
-                    let asked = threads.requests(&id, RequestFamily::Approval, false);
+                    let asked = threads.requests(&id, &[RequestFamily::Approval], false);
                     assert_eq!(asked.await, Ok(Vec::new()), "round {round} of {seed}");
                     pause(round * seed).await;
                 }

@@ -55,7 +55,7 @@ fn a_request_is_on_the_disk_before_it_is_shown() {
         bench.says(vec![turn_started(), approval_request(0)]).await;
         let shown = bench.frame("approval").await;
         let id = shown["payload"]["approvalId"].as_str().unwrap().to_owned();
-        let family = RequestFamily::Approval;
+        let family = &[RequestFamily::Approval];
         let stored = bench.threads.requests(&thread(), family, true).await.unwrap();
         assert_eq!(stored[0].id.as_str(), id);
         assert_eq!(bench.threads.requests(&thread(), family, false).await.unwrap().len(), 1);
@@ -71,7 +71,7 @@ fn a_request_that_cannot_be_stored_is_declined_and_the_stream_says_so() {
         bench.says(vec![approval_request(0)]).await;
         let declined = bench.frame("request_declined").await;
         assert_eq!(declined["payload"]["code"], "store_unavailable");
-        let family = RequestFamily::Approval;
+        let family = &[RequestFamily::Approval];
         assert!(bench.threads.requests(&thread(), family, false).await.unwrap().is_empty());
     });
 }
@@ -103,7 +103,7 @@ fn the_end_of_a_turn_expires_its_requests_only() {
         let ended = json!({"threadId": "t", "turn": {"id": "v", "status": "completed"}});
         bench.says(vec![notification("turn/completed", &ended)]).await;
         bench.frame("app_server.turn.completed").await;
-        let family = RequestFamily::Approval;
+        let family = &[RequestFamily::Approval];
         assert_eq!(bench.threads.requests(&thread(), family, false).await.unwrap().len(), 1);
         let ended = json!({"threadId": "t", "turn": {"id": "u", "status": "completed"}});
         bench.says(vec![notification("turn/completed", &ended)]).await;

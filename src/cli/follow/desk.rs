@@ -196,7 +196,7 @@ impl Desk {
                     return;
                 };
                 let route = format!("/approvals/{}/decision", approval.approval_id);
-                let sent = api.post_value(&route, &DecideApproval { decision, scope });
+                let sent = api.post_value(&route, &DecideApproval::of(decision, scope));
                 (approval.approval_id.clone(), sent)
             }
             Request::Question { input, next, answers } => {
@@ -248,7 +248,7 @@ impl Desk {
             _ => "declined (no terminal to ask on)",
         };
         console.note(&format!("{word}: {}", one_line(&approval.summary)), Style::Yellow);
-        let body = DecideApproval { decision, scope: ApprovalScope::Turn };
+        let body = DecideApproval::of(decision, ApprovalScope::Turn);
         let route = format!("/approvals/{}/decision", approval.approval_id);
         let sent = api.post_value(&route, &body);
         self.settle(&approval.approval_id, sent, console);

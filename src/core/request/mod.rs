@@ -7,13 +7,19 @@
 //!
 //! # Layout
 //!
-//! - `kind`: the kinds of request, and what answers each; `params`: params that are too long.
+//! - `kind`: the kinds of request, and what refuses each; `answer`: what a decision tells the child,
+//!   `form` and `grant`: what it must fit; `params`: params that are too long.
 //! - `record`: what is stored of a request, and its transitions.
 
+mod answer;
+mod form;
+mod grant;
 mod kind;
 mod params;
 mod record;
 
+pub use answer::Misfit;
+pub(crate) use kind::asks_for_mcp_tool;
 pub use kind::{RequestFamily, RequestKind};
 pub use params::{SHOWN_PARAMS_BYTES, shown_params};
 pub use record::{

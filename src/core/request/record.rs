@@ -6,23 +6,42 @@ use utoipa::ToSchema;
 
 use super::kind::RequestKind;
 use crate::ids::{Incarnation, RequestId, ThreadId};
-use crate::rpc::RpcId;
+use crate::rpc::{RpcError, RpcId, code};
+use crate::wire::{ApprovalDecision, present};
 
 /// A decision and the answer it stands for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     /// `accept`, `decline`, `cancel`; for tool calls `success` or `failure`.
     pub label: String,
-    /// How far an acceptance reaches; `turn` or `session`.
+    /// How far an acceptance reaches; `turn`, `session` or `always`.
     pub scope: Option<String>,
     /// For tool calls: whether the tool did its work.
     pub success: Option<bool>,
-    /// The JSON-RPC result that goes to the child.
-    pub result: Value,
+    /// The JSON-RPC result that goes to the child; `None` where it is told an error, and in what is
+    /// stored of a secret.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
     /// Who decided.
     pub by: String,
     /// When, ISO-8601 UTC.
     pub at: String,
+}
+
+impl Decision {
+    /// What the child is answered.
+    pub fn outcome(&self) -> Result<Value, RpcError> {
+        refused_without(self.result.clone())
+    }
+}
+
+/// The answer to the child: the result, or the error that stands for none.
+fn refused_without(result: Option<Value>) -> Result<Value, RpcError> {
+    result.ok_or_else(|| RpcError {
+        code: code::INTERNAL,
+        message: "the request was refused".to_owned(),
+        data: None,
+    })
 }
 
 /// Why a request ended without an answer.
@@ -113,8 +132,8 @@ pub struct RequestRecord {
     pub kind: RequestKind,
     /// The app-server's method.
     pub method: String,
-    /// Thread.
-    pub thread_id: ThreadId,
+    /// Thread; `None` for what the runtime asks for itself.
+    pub thread_id: Option<ThreadId>,
     /// Turn, when known.
     pub turn_id: Option<String>,
     /// Item, when named.
@@ -154,6 +173,11 @@ pub struct RequestRecord {
 pub const REQUEST_RECORD_VERSION: u32 = 1;
 
 impl RequestRecord {
+    /// What the child is answered when nobody decides.
+    pub fn refusal(&self) -> Result<Value, RpcError> {
+        refused_without(self.kind.refusal_result(ApprovalDecision::Decline))
+    }
+
     /// Whether it can still be decided.
     pub fn is_pending(&self) -> bool {
         matches!(self.state, RequestState::Pending)
@@ -190,23 +214,27 @@ impl RequestRecord {
     ///
     /// [`Refusal`] when it was claimed, decided or has expired; nothing changes then.
     pub fn claim(&mut self, decision: Decision) -> Result<(), Refusal> {
-        match &self.state {
-            RequestState::Pending => {
-                self.state = RequestState::Deciding { decision };
-                Ok(())
-            }
-            RequestState::Deciding { decision } => {
-                Err(Refusal::InFlight(Box::new(decision.clone())))
-            }
+        if let Some(refusal) = self.refusal_of_more() {
+            return Err(refusal);
+        }
+        self.state = RequestState::Deciding { decision };
+        Ok(())
+    }
+
+    /// What one more decision is told; `None` while the request waits for its first.
+    pub fn refusal_of_more(&self) -> Option<Refusal> {
+        Some(match &self.state {
+            RequestState::Pending => return None,
+            RequestState::Deciding { decision } => Refusal::InFlight(Box::new(decision.clone())),
             RequestState::Delivered { decision } | RequestState::Resolved { decision } => {
-                Err(Refusal::Decided(Box::new(decision.clone())))
+                Refusal::Decided(Box::new(decision.clone()))
             }
-            RequestState::Expired { reason, at, decision } => Err(Refusal::Expired {
+            RequestState::Expired { reason, at, decision } => Refusal::Expired {
                 reason: *reason,
                 at: at.clone(),
                 decision: decision.clone().map(Box::new),
-            }),
-        }
+            },
+        })
     }
 
     /// Gives a claim back because the decision could not be stored or written.
@@ -274,7 +302,7 @@ mod tests {
             label: label.to_owned(),
             scope: None,
             success: None,
-            result: json!({ "decision": label }),
+            result: Some(json!({ "decision": label })),
             by: "test".to_owned(),
             at: "now".to_owned(),
         }
@@ -286,7 +314,7 @@ mod tests {
             id: RequestId::from_random([7; 16]),
             kind: RequestKind::CommandApproval,
             method: "item/commandExecution/requestApproval".to_owned(),
-            thread_id: ThreadId::parse("t").unwrap(),
+            thread_id: Some(ThreadId::parse("t").unwrap()),
             turn_id: None,
             item_id: None,
             call_id: None,
@@ -346,6 +374,17 @@ mod tests {
             panic!("{refused:?}");
         };
         assert_eq!(*told, decision("accept"));
+    }
+
+    #[test]
+    fn a_stored_decision_without_a_result_is_an_error_for_the_child() {
+        let mut stored = json!(decision("accept"));
+        let read = |stored: &Value| serde_json::from_value::<Decision>(stored.clone()).unwrap();
+        assert_eq!(read(&stored).outcome(), Ok(json!({ "decision": "accept" })));
+        stored["result"] = Value::Null;
+        assert_eq!(read(&stored).outcome(), Ok(Value::Null), "`null` is an answer too");
+        stored.as_object_mut().unwrap().remove("result");
+        assert!(read(&stored).outcome().is_err());
     }
 
     #[test]

@@ -38,10 +38,11 @@ pub use projects::{
     ProjectCreated, ProjectDeleted, ProjectList, ProjectSaved, ProjectSummary, SessionFailure,
     SessionProject, SessionsDeleted, SessionsMoved, UpdateProject,
 };
+pub(crate) use requests::present;
 pub use requests::{
-    Answer, Approval, ApprovalDecision, ApprovalScope, ContentItem, DecideApproval,
-    DecideToolInput, Decided, ListOf, Listed, Question, QuestionOption, RespondToolCall, ToolCall,
-    ToolInput,
+    AgentRequest, Answer, Approval, ApprovalDecision, ApprovalScope, AuthTokens, ContentItem,
+    DecideApproval, DecideToolInput, Decided, ListOf, Listed, Question, QuestionOption,
+    RespondToolCall, ToolCall, ToolInput,
 };
 pub use runtime::{
     CancelLogin, Capabilities, CapabilitiesRuntime, CommandExecuted, CommandOutput, ConfigEdit,

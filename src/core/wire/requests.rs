@@ -1,13 +1,14 @@
 //! Approvals, questions and tool calls that wait for a person or a program.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::ids::{RequestId, ThreadId};
-use crate::request::ExpiryReason;
+use crate::request::{ExpiryReason, RequestKind};
 
 /// A list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -60,6 +61,10 @@ pub struct Listed<T> {
 pub struct Approval {
     /// Opaque id to decide with.
     pub approval_id: RequestId,
+    /// What is asked. An addition to version 1.
+    #[serde(default)]
+    #[schema(required, nullable = false)]
+    pub kind: Option<RequestKind>,
     /// The app-server's method.
     pub method: String,
     /// Session.
@@ -190,6 +195,43 @@ pub struct ToolCall {
     pub deadline_at: Option<String>,
 }
 
+/// A request of any kind. An addition to version 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentRequest {
+    /// Opaque id to decide with.
+    pub request_id: RequestId,
+    /// What is asked.
+    pub kind: RequestKind,
+    /// The app-server's method.
+    pub method: String,
+    /// Session; `null` for what the runtime asks for itself.
+    #[schema(required)]
+    pub thread_id: Option<ThreadId>,
+    /// Turn, when the app-server named it.
+    #[schema(required)]
+    pub turn_id: Option<String>,
+    /// Item, when the app-server named it.
+    #[schema(required)]
+    pub item_id: Option<String>,
+    /// One line for a person.
+    pub summary: String,
+    /// The app-server's params, unchanged.
+    pub details: Value,
+    /// ISO-8601 UTC.
+    #[schema(format = DateTime)]
+    pub created_at: String,
+    /// `pending`; with `?status=all` also `resolved` and `expired`.
+    #[schema(pattern = "^(pending|resolved|expired)$")]
+    pub status: String,
+    /// Where it is answered, with `POST`.
+    pub answer_href: String,
+    /// Until when somebody has to decide, ISO-8601 UTC; absent: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime)]
+    pub deadline_at: Option<String>,
+}
+
 /// What a person says to an approval or a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -222,6 +264,8 @@ pub enum ApprovalScope {
     Turn,
     /// The same action for the rest of the session.
     Session,
+    /// The same action from now on, in every session: the runtime writes it to its configuration.
+    Always,
 }
 
 impl ApprovalScope {
@@ -230,18 +274,58 @@ impl ApprovalScope {
         match self {
             Self::Turn => "turn",
             Self::Session => "session",
+            Self::Always => "always",
         }
     }
 }
 
-/// Body of `POST /api/approvals/:id/decision`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// Body of `POST /api/approvals/:id/decision`. The members behind `scope` are looked at when the
+/// decision is to accept, and each is taken by one kind of request only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DecideApproval {
     /// The decision.
     pub decision: ApprovalDecision,
-    /// How far it reaches.
+    /// How far it reaches. `session` and `always` only where the request offers them.
     #[serde(default)]
     pub scope: ApprovalScope,
+    /// Kind `elicitation`: what the form asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Map<String, Value>>,
+    /// Kind `permissions`: a part of what was asked for; absent: all of it.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub permissions: Option<Map<String, Value>>,
+    /// Kind `auth_refresh`: the tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<AuthTokens>,
+}
+
+impl DecideApproval {
+    /// A decision without particulars.
+    pub fn of(decision: ApprovalDecision, scope: ApprovalScope) -> Self {
+        Self { decision, scope, content: None, permissions: None, tokens: None }
+    }
+}
+
+/// Tokens of a ChatGPT login that somebody else keeps. They are shown to nobody but the runtime.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthTokens {
+    /// The access token.
+    #[schema(format = Password, min_length = 1)]
+    pub access_token: String,
+    /// The workspace that it is for.
+    #[schema(min_length = 1)]
+    pub chatgpt_account_id: String,
+    /// The plan, when known.
+    #[serde(default)]
+    pub chatgpt_plan_type: Option<String>,
+}
+
+impl fmt::Debug for AuthTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthTokens(…)")
+    }
 }
 
 /// Body of `POST /api/tool-input/:id/decision`.
@@ -302,8 +386,18 @@ pub enum ContentItem {
     },
 }
 
+/// Refuses `null`, which might be meant as nothing where absence means everything.
+fn given<'de, D>(deserializer: D) -> Result<Option<Map<String, Value>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    Map::deserialize(deserializer).map(Some)
+}
+
 /// Tells a `null` that is there from a member that is absent.
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+pub(crate) fn present<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
@@ -322,6 +416,7 @@ pub struct Decided {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub request_id: Option<RequestId>,
-    /// Session.
-    pub thread_id: ThreadId,
+    /// Session; `null` for what the runtime asks for itself.
+    #[schema(required)]
+    pub thread_id: Option<ThreadId>,
 }

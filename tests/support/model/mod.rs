@@ -19,7 +19,7 @@ mod server;
 pub use config::{MODEL, PATCH_MODEL, config_toml, config_toml_for, openai_config_toml};
 pub use record::{ModelRequest, Recorder};
 pub use script::{
-    Failure, Part, Step, apply_patch, ask, call, chain, flood, hang, hold, http_error, plan,
-    prompt, raw_sse, run, run_in_sandbox, run_patch, say, script, sse_error, stream, think,
+    Failure, Part, Step, apply_patch, ask, call, call_in, chain, flood, hang, hold, http_error,
+    plan, prompt, raw_sse, run, run_in_sandbox, run_patch, say, script, sse_error, stream, think,
 };
 pub use server::ScriptedModel;

@@ -239,6 +239,17 @@ pub fn call(tool: &str, arguments: Value) -> Step {
     Part { call: Some(tool.to_owned()), args: Some(arguments), ..Part::default() }.into()
 }
 
+/// A call of a tool of a namespace: `mcp__<server>`, or those of subagents.
+pub fn call_in(namespace: &str, tool: &str, arguments: Value) -> Step {
+    let part = Part {
+        call: Some(tool.to_owned()),
+        args: Some(arguments),
+        namespace: Some(namespace.to_owned()),
+        ..Part::default()
+    };
+    part.into()
+}
+
 /// An HTTP error instead of a stream, `times` times (`None`: always).
 pub fn http_error(status: u16, body: Value, times: Option<u32>) -> Step {
     Part { status: Some(status), body: Some(body), times, ..Part::default() }.into()
