@@ -38,7 +38,8 @@ const ALL_KINDS: Families = &[
 
 /// Approvals of a session, oldest first.
 ///
-/// A session that does not exist has none.
+/// A session that does not exist has none. With `kinds=all` what its subagents wait for is there
+/// too, with the `threadId` of theirs.
 #[utoipa::path(
     get, path = "/api/sessions/{id}/approvals", tag = "requests", operation_id = "listApprovals",
     params(
@@ -123,11 +124,17 @@ async fn list<T: Serialize>(
     let Ok(id) = session_id(id) else {
         return Ok(HttpResponse::Ok().json(ListOf::<Value> { data: Vec::new() }));
     };
-    let records = match api.threads.requests(&id, families, all).await {
+    let mut records = match api.threads.requests(&id, families, all).await {
         Ok(records) => records,
         Err(SessionError::NotFound(_)) => Vec::new(),
         Err(error) => return Err(ApiError::session(error)),
     };
+    if families.contains(&RequestFamily::Extended) {
+        let of_subagents = api.threads.pending_requests(families, Some(id)).await;
+        records.extend(of_subagents.map_err(ApiError::session)?);
+        // Stable: those of one session stay in their order.
+        records.sort_by_key(|record| record.created_ms);
+    }
     let rows = records.iter().filter_map(|record| Some(listed(record, show(record)?)));
     Ok(HttpResponse::Ok().json(ListOf { data: rows.collect::<Vec<_>>() }))
 }
@@ -176,7 +183,7 @@ pub(crate) async fn all(
     query: web::Query<HashMap<String, String>>,
 ) -> Result<HttpResponse, ApiError> {
     let families = if check_kinds(&query)? { ALL_KINDS } else { KINDS_OF_VERSION_1 };
-    let records = api.threads.all_requests(families).await.map_err(ApiError::session)?;
+    let records = api.threads.pending_requests(families, None).await.map_err(ApiError::session)?;
     let rows = records.iter().map(|record| listed(record, transcript::agent_request(record)));
     Ok(HttpResponse::Ok().json(ListOf { data: rows.collect::<Vec<_>>() }))
 }

@@ -57,10 +57,12 @@ fn put(record: &mut Vec<u8>, seq: Seq, frame: &Frame<'_>, audience: &Audience) {
         Audience::Unfiltered => record.push(1),
         Audience::Thread(thread) => {
             record.push(2);
-            let id = thread.as_str().as_bytes();
-            // Ids have at most 128 bytes.
-            record.extend_from_slice(&u16::try_from(id.len()).unwrap_or(0).to_be_bytes());
-            record.extend_from_slice(id);
+            put_id(record, thread);
+        }
+        Audience::Family { thread, parent } => {
+            record.push(3);
+            put_id(record, thread);
+            put_id(record, parent);
         }
     }
     let (head, payload) = frame.tail.split_at(frame.payload_at.min(frame.tail.len()));
@@ -68,6 +70,13 @@ fn put(record: &mut Vec<u8>, seq: Seq, frame: &Frame<'_>, audience: &Audience) {
     if frame.content == Content::Own {
         put_text(record, payload);
     }
+}
+
+fn put_id(record: &mut Vec<u8>, id: &ThreadId) {
+    let id = id.as_str().as_bytes();
+    // Ids have at most 128 bytes.
+    record.extend_from_slice(&u16::try_from(id.len()).unwrap_or(0).to_be_bytes());
+    record.extend_from_slice(id);
 }
 
 fn put_text(record: &mut Vec<u8>, text: &[u8]) {
@@ -94,11 +103,8 @@ pub(super) fn decode(record: &[u8]) -> Result<(FrameBatch, Vec<Seq>), Damaged> {
         let audience = match audience {
             0 => Audience::Everyone,
             1 => Audience::Unfiltered,
-            2 => {
-                let length = usize::from(u16::from_be_bytes(rest.array()?));
-                let id = std::str::from_utf8(rest.take(length)?).map_err(|_| Damaged)?;
-                Audience::Thread(ThreadId::parse(id).map_err(|_| Damaged)?)
-            }
+            2 => Audience::Thread(rest.id()?),
+            3 => Audience::Family { thread: rest.id()?, parent: rest.id()? },
             _ => return Err(Damaged),
         };
         let durability = match durability {
@@ -169,6 +175,12 @@ impl<'a> Reader<'a> {
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
         self.take(N)?.try_into().map_err(|_| Damaged)
+    }
+
+    fn id(&mut self) -> Result<ThreadId, Damaged> {
+        let length = usize::from(u16::from_be_bytes(self.array()?));
+        let id = std::str::from_utf8(self.take(length)?).map_err(|_| Damaged)?;
+        ThreadId::parse(id).map_err(|_| Damaged)
     }
 
     fn text(&mut self) -> Result<&'a [u8], Damaged> {
@@ -245,6 +257,24 @@ mod tests {
         batch.push("session_updated", &Audience::Everyone, None, class, &payload).unwrap();
         batch.last(&event);
         let (read, _) = decode(&encode(&batch, || Seq(1))).unwrap();
+        assert_eq!(tails(&read), tails(&batch));
+    }
+
+    #[test]
+    fn audiences_are_kept() {
+        let id = |id: &str| ThreadId::parse(id).unwrap();
+        let audiences = [
+            Audience::Everyone,
+            Audience::Unfiltered,
+            Audience::Thread(id("t1")),
+            Audience::Family { thread: id("t1"), parent: id("t2") },
+        ];
+        let mut batch = FrameBatch::default();
+        for audience in &audiences {
+            batch.push("approval", audience, None, Durability::DurableFirst, &json!({})).unwrap();
+        }
+        let (read, _) = decode(&encode(&batch, || Seq(1))).unwrap();
+        assert_eq!(read.audiences(), audiences);
         assert_eq!(tails(&read), tails(&batch));
     }
 

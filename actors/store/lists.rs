@@ -80,6 +80,8 @@ mod tests {
             next_row: 0,
             kept: Default::default(),
             problem: None,
+            parent: None,
+            subagents: Vec::new(),
         }
     }
 

@@ -205,7 +205,7 @@ impl Thread {
         let writes = self.state.rolled_back(rolling.turns);
         self.note(writes);
         if let Some(thread) = result.get("thread") {
-            self.state.record.adopt(thread);
+            self.adopt(thread);
             self.note(Writes { thread: true, ..Writes::default() });
         }
         let payload = json!({ "threadId": self.id, "turnIds": ids });

@@ -71,6 +71,7 @@ impl Handler<Command> for Thread {
             Command::Item { item_id, reply } => self.read_item(item_id, reply, ctx),
             Command::Park(parked) => self.park(parked, ctx),
             Command::Recover(done) => self.recover(Some(done), ctx),
+            Command::Linked(link) => self.linked(link),
             Command::Degraded(message) => self.set_problem("degraded", message),
         }
         AtomicResponse::new(self.flush())

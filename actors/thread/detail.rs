@@ -22,6 +22,8 @@ pub(super) struct Head {
     /// The runtime's thread object.
     pub(super) thread: Value,
     pub(super) kept: Kept,
+    /// Sessions of its subagents.
+    pub(super) subagents: Vec<ThreadId>,
 }
 
 /// Rows as they come, each turn's last place, and each turn's items.
@@ -96,7 +98,9 @@ pub(super) fn encode(store: &dyn Store, id: &ThreadId, head: &Head) -> Result<By
         }
         out.extend_from_slice(&row.json);
     }
-    out.extend_from_slice(b"]}");
+    out.extend_from_slice(b"],\"subagents\":");
+    write(&mut out, &head.subagents)?;
+    out.push(b'}');
     Ok(Bytes::from(out))
 }
 

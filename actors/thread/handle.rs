@@ -308,13 +308,18 @@ impl ThreadsHandle {
         self.command(id, |reply| Command::Requests { families, all, reply }).await
     }
 
-    /// Pending requests of all sessions and of the runtime itself, oldest first.
+    /// Pending requests, oldest first: those of all subagents of a session, or of all sessions and
+    /// of the runtime itself.
     ///
     /// # Errors
     ///
     /// [`SessionError`].
-    pub async fn all_requests(&self, families: Families) -> Answer<Vec<RequestRecord>> {
-        let asked = self.registry.ask(GetRequests { families }, self.deadline).await;
+    pub async fn pending_requests(
+        &self,
+        families: Families,
+        under: Option<ThreadId>,
+    ) -> Answer<Vec<RequestRecord>> {
+        let asked = self.registry.ask(GetRequests { families, under }, self.deadline).await;
         let asked = asked.map_err(|error| error.failure("session registry"))?;
         asked.map_err(|slow| {
             SessionError::failed(ErrorCode::DeadlineExceeded, format!("The {slow}."))

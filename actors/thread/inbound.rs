@@ -7,7 +7,7 @@ use actix::prelude::*;
 use cm_core::event::{Audience, Durability, Event, FrameBatch, Method};
 use cm_core::request::{ExpiryReason, RequestFamily, RequestKind, shown_params};
 use cm_core::rpc::{RawJson, RpcError, RpcId, ThreadRef, code};
-use cm_core::thread::{RawItem, TurnStatus, Writes};
+use cm_core::thread::{RawItem, TurnStatus, Writes, started_subagents};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -195,6 +195,9 @@ impl Thread {
                 let completed = method == "item/completed";
                 let writes = self.state.item(turn_id, &item, body, completed, now_ms);
                 self.note(writes);
+                for child in started_subagents(&item.kind, item.json) {
+                    self.link(self.id.clone(), child);
+                }
             }
             "thread/name/updated" => {
                 let body = body();
@@ -204,7 +207,7 @@ impl Thread {
             }
             "thread/started" => {
                 if let Some(thread) = body().get("thread") {
-                    self.state.record.adopt(thread);
+                    self.adopt(thread);
                     self.note(Writes { thread: true, ..Writes::default() });
                 }
             }
@@ -282,10 +285,10 @@ impl Thread {
         record.ordinal = self.state.next_row();
         set_deadline(&*self.shared.config.policy, &mut record);
         let (event, payload) = pending_event(&record);
-        let audience = Audience::Thread(self.id.clone());
+        let audience = self.audience_of_requests();
         frames::push(&mut shown, event, &audience, None, Durability::DurableFirst, &payload);
         let params = params.filter(|_| record.params_bytes.is_some()).map(RawJson::bytes);
-        self.ask(Asking { record, params, shown, since: Instant::now() });
+        self.ask(Asking { record, params, shown, audience, since: Instant::now() });
     }
 }
 

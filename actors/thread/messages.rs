@@ -20,6 +20,7 @@ use super::actions::ThreadAction;
 use super::assign::{MemberCommand, Place};
 use super::controls::{ChangedBy, ControlsChanged};
 use super::error::SessionError;
+use super::subagents::Link;
 use crate::app_server::{Batch, RuntimeDown, RuntimeUp};
 use crate::index::{AttachedReader, ListQuery, Member, RowsChanged};
 
@@ -252,6 +253,8 @@ pub(super) enum Command {
     Recover(oneshot::Sender<()>),
     /// Its actor panicked: says so.
     Degraded(String),
+    /// It has a subagent, or is one.
+    Linked(Link),
 }
 
 impl Command {
@@ -312,7 +315,7 @@ impl Command {
                 reply.send(Err(error)).ok();
             }
             // A thread that cannot be asked has nothing that could be waited for.
-            Self::Park(_) | Self::Recover(_) | Self::Degraded(_) => {}
+            Self::Park(_) | Self::Recover(_) | Self::Degraded(_) | Self::Linked(_) => {}
         }
     }
 }

@@ -21,6 +21,7 @@
 //!   names, archive, deletion; `assign`: which project it is in; `requests`: approvals, questions and
 //!   tool calls; `controls`: what a turn may do; `rows`: rows of the transcript that are not the
 //!   runtime's; `calls`: calls of the child that these wait for.
+//! - `subagents`: threads that the agent of another one starts.
 //! - `recovery`: what a thread does that was cut; `snapshot`: how unfinished sessions stand, for
 //!   subscribers that come back.
 //! - `view`, `detail`: what clients see; `paths`: looking at files; `config`: defaults, and the cage
@@ -56,6 +57,7 @@ mod requests;
 mod rows;
 mod sessions;
 mod snapshot;
+mod subagents;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -107,6 +107,8 @@ pub struct ThreadRegistry {
     pub(super) changed_defaults: DefaultsRecord,
     /// Requests that belong to no thread.
     pub(super) own: Own,
+    /// Whose subagents threads are, as far as was heard in this life.
+    pub(super) parents: HashMap<ThreadId, ThreadId>,
 }
 
 /// The spec of the registry. `state` is kept current with its supervision.
@@ -153,6 +155,7 @@ pub fn registry_spec(
                 recovering: Recovering::default(),
                 changed_defaults: DefaultsRecord::default(),
                 own: Own::default(),
+                parents: HashMap::new(),
             };
             let address = ThreadRegistry::create(|ctx| {
                 ctx.set_mailbox_capacity(MAILBOX);
@@ -211,6 +214,9 @@ impl ThreadRegistry {
         child: StoredChild,
     ) -> Addr<Thread> {
         let id = stored.record.id.clone();
+        if let Some(parent) = &stored.record.parent {
+            self.remember_parent(&id, parent);
+        }
         let loaded = self.loaded.remove(&id);
         let (shared, runtime) = (self.shared.clone(), self.runtime.clone());
         let thread = Thread::rebuild(shared, stored, runtime, child, loaded);

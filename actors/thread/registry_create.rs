@@ -158,6 +158,8 @@ impl ThreadRegistry {
             next_row: 0,
             kept: Kept::default(),
             problem: None,
+            parent: None,
+            subagents: Vec::new(),
         };
         if let Some(thread) = result.get("thread") {
             record.adopt(thread);
@@ -200,6 +202,8 @@ impl ThreadRegistry {
             next_row: 0,
             kept: Kept::default(),
             problem: None,
+            parent: self.parents.get(id).cloned(),
+            subagents: Vec::new(),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::messages::{DecisionInput, Families, Reply, RequestNews};
 use super::registry::ThreadRegistry;
 use super::requests::{end_event, new_request, pending_event, refused, set_deadline};
 use super::snapshot::{DEADLINE, SlowSession};
+use super::subagents::is_under;
 use crate::app_server::{Batch, Inbound, InboundKind};
 use crate::clock;
 use crate::request::Decide;
@@ -209,11 +210,14 @@ impl Handler<RequestNews> for ThreadRegistry {
     }
 }
 
-/// Asks for all pending requests, oldest first. Sent by routes. Every session with one lives.
+/// Asks for pending requests beyond one session, oldest first. Sent by routes. Every session with
+/// one lives.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<RequestRecord>, SlowSession>")]
 pub(super) struct GetRequests {
     pub(super) families: Families,
+    /// Only those of the subagents of this session; without, all.
+    pub(super) under: Option<ThreadId>,
 }
 
 /// Asks a thread for its pending requests. Sent by the registry.
@@ -227,10 +231,14 @@ impl Handler<GetRequests> for ThreadRegistry {
     type Result = ResponseFuture<Result<Vec<RequestRecord>, SlowSession>>;
 
     fn handle(&mut self, message: GetRequests, _: &mut Self::Context) -> Self::Result {
-        let GetRequests { families } = message;
+        let GetRequests { families, under } = message;
+        let wanted = |id: &ThreadId| {
+            under.as_ref().is_none_or(|session| is_under(&self.parents, id, session))
+        };
         let looks: Vec<_> = self
             .threads
             .iter()
+            .filter(|(id, _)| wanted(id))
             .map(|(id, entry)| {
                 let look = entry.address.send(GetPending { families }).timeout(DEADLINE);
                 let id = id.clone();
@@ -244,7 +252,7 @@ impl Handler<GetRequests> for ThreadRegistry {
                 }
             })
             .collect();
-        let own = self.own.live.values().map(|live| &live.record);
+        let own = self.own.live.values().filter(|_| under.is_none()).map(|live| &live.record);
         let mut pending: Vec<RequestRecord> = own
             .filter(|record| record.is_pending() && families.contains(&record.kind.family()))
             .cloned()

@@ -5,7 +5,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use bytes::Bytes;
 use cm_core::error::{ErrorCode, Failure};
-use cm_core::event::FrameBatch;
+use cm_core::event::{Audience, Durability, FrameBatch};
 use cm_core::ids::{Incarnation, RequestId, ThreadId};
 use cm_core::request::{
     AtDeadline, ExpiryReason, REQUEST_RECORD_VERSION, Refusal, RequestFamily, RequestKind,
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::actor::{LiveRequest, Thread};
 use super::calls::{Pending, answer};
 use super::error::SessionError;
+use super::frames;
 use super::messages::{DecisionInput, Families, Reply};
 use crate::app_server::Batch;
 use crate::clock;
@@ -35,6 +36,8 @@ pub(super) struct Asking {
     pub(super) params: Option<Bytes>,
     /// What subscribers see of it.
     pub(super) shown: FrameBatch,
+    /// Who of them is told that it is pending.
+    pub(super) audience: Audience,
     /// When it came.
     pub(super) since: Instant,
 }
@@ -68,6 +71,9 @@ impl Thread {
         let error = match stored {
             Ok(()) => {
                 self.asked.remove(&record.id);
+                if asking.audience != self.audience_of_requests() {
+                    self.show_pending(&asking.record);
+                }
                 return self.start_request(asking.record, ctx);
             }
             Err(error) => error,
@@ -162,10 +168,22 @@ impl Thread {
         }
     }
 
+    /// Shows a pending request once more: its session has turned out to be a subagent, and who
+    /// follows the parent was not told. Others know it by its id.
+    pub(super) fn show_pending(&mut self, record: &RequestRecord) {
+        let (kind, payload) = pending_event(record);
+        self.show_request(kind, &payload);
+    }
+
+    fn show_request(&mut self, kind: &str, payload: &Value) {
+        let audience = self.audience_of_requests();
+        frames::push(&mut self.frames, kind, &audience, None, Durability::DurableFirst, payload);
+    }
+
     /// Shows what became of a request.
     pub(super) fn show_end(&mut self, record: &RequestRecord) {
         let (kind, payload) = end_event(record);
-        self.event(kind, false, &payload);
+        self.show_request(kind, &payload);
     }
 
     /// Requests that wait for a decision, oldest first.

@@ -92,6 +92,7 @@ impl Thread {
             session: self.summary(),
             thread: self.state.record.thread.clone(),
             kept: self.state.record.kept.clone(),
+            subagents: self.state.record.subagents.clone(),
         };
         let store = self.shared.store.clone();
         let id = self.id.clone();
@@ -174,7 +175,7 @@ impl Thread {
         self.recovery.mistrusted = false;
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         if let Some(thread) = result.get("thread") {
-            self.state.record.adopt(thread);
+            self.adopt(thread);
             self.note(Writes { thread: true, ..Writes::default() });
         }
         if loads {
@@ -355,7 +356,7 @@ impl Thread {
         let news = self.state.record.archived;
         self.state.record.archived = false;
         if let Some(thread) = result.get("thread") {
-            self.state.record.adopt(thread);
+            self.adopt(thread);
         }
         self.note(Writes { thread: true, ..Writes::default() });
         let created = SessionCreated {

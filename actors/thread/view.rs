@@ -28,6 +28,7 @@ pub(super) fn summary(record: &ThreadRecord, activity: &str) -> SessionSummary {
         archived: record.archived,
         runtime_thread_id: None,
         problem: record.problem.clone(),
+        parent_session_id: record.parent.clone(),
     }
 }
 

@@ -94,10 +94,13 @@ impl Subscribers {
         let mut concerned: BTreeSet<u64> = BTreeSet::new();
         if !self.filtered.is_empty() {
             for audience in audiences() {
-                if let Audience::Thread(thread) = audience
-                    && let Some(ids) = self.filtered.get(thread.as_str())
-                {
-                    concerned.extend(ids);
+                let threads = match audience {
+                    Audience::Thread(thread) => [Some(thread), None],
+                    Audience::Family { thread, parent } => [Some(thread), Some(parent)],
+                    Audience::Unfiltered | Audience::Everyone => [None, None],
+                };
+                for thread in threads.into_iter().flatten() {
+                    concerned.extend(self.filtered.get(thread.as_str()).into_iter().flatten());
                 }
             }
         }

@@ -47,6 +47,7 @@ mod flow_restart;
 mod flow_resume;
 mod flow_sessions;
 mod flow_stream;
+mod flow_subagents;
 mod flow_turn;
 
 // What goes wrong: the child, its output, the callers, the start and the stop.

@@ -9,6 +9,13 @@ use crate::ids::ThreadId;
 pub enum Audience {
     /// Sockets without a filter, and those filtered to the thread.
     Thread(ThreadId),
+    /// Those of [`Audience::Thread`], and sockets filtered to the thread whose subagent it is.
+    Family {
+        /// The thread.
+        thread: ThreadId,
+        /// Whose subagent it is.
+        parent: ThreadId,
+    },
     /// Sockets without a filter.
     Unfiltered,
     /// Every socket, whatever its filter.
@@ -21,6 +28,9 @@ impl Audience {
         match (self, filter) {
             (Self::Everyone, _) | (_, None) => true,
             (Self::Thread(thread), Some(filter)) => thread.as_str() == filter,
+            (Self::Family { thread, parent }, Some(filter)) => {
+                [thread, parent].iter().any(|id| id.as_str() == filter)
+            }
             (Self::Unfiltered, Some(_)) => false,
         }
     }
@@ -145,7 +155,7 @@ impl FrameBatch {
     ) -> Result<(), serde_json::Error> {
         let start = self.text.len();
         let thread_id = match audience {
-            Audience::Thread(id) => Some(id),
+            Audience::Thread(id) | Audience::Family { thread: id, .. } => Some(id),
             Audience::Unfiltered | Audience::Everyone => shown,
         };
         let written = (|| {

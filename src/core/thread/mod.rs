@@ -21,6 +21,7 @@ mod reconcile;
 mod record;
 mod remembered;
 mod state;
+mod subagents;
 #[cfg(test)]
 mod tests;
 
@@ -32,3 +33,4 @@ pub use record::{
     ItemRecord, ItemState, THREAD_RECORD_VERSION, ThreadRecord, Title, TurnRecord, TurnStatus,
 };
 pub use state::{Ended, ItemWrite, REMEMBERED_TURNS, ThreadState, Writes};
+pub use subagents::{MOST_SUBAGENTS, started_subagents};

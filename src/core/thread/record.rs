@@ -56,6 +56,12 @@ pub struct ThreadRecord {
     /// What keeps the session from working as it should.
     #[serde(default)]
     pub problem: Option<SessionProblem>,
+    /// The session whose subagent it is.
+    #[serde(default)]
+    pub parent: Option<ThreadId>,
+    /// Its subagents, in the order in which they were started.
+    #[serde(default)]
+    pub subagents: Vec<ThreadId>,
 }
 
 /// A title and where it comes from.

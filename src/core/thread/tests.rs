@@ -29,6 +29,8 @@ fn state() -> ThreadState {
         next_row: 0,
         kept: Kept::default(),
         problem: None,
+        parent: None,
+        subagents: Vec::new(),
     };
     ThreadState::new(record, Vec::new(), Vec::new(), CAP)
 }

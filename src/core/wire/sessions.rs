@@ -80,6 +80,10 @@ pub struct SessionSummary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub problem: Option<SessionProblem>,
+    /// The session whose subagent it is; an addition to version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub parent_session_id: Option<ThreadId>,
 }
 
 /// What keeps a session from working as it should, until its next turn runs well.
@@ -189,6 +193,10 @@ pub struct SessionDetail {
     pub thread: Value,
     /// What was said and done, oldest first.
     pub transcript: Vec<TranscriptEntry>,
+    /// Sessions of the subagents that it has started; an addition to version 1.
+    #[serde(default)]
+    #[schema(required)]
+    pub subagents: Vec<ThreadId>,
 }
 
 /// `GET /api/sessions`.
