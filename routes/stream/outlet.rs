@@ -76,7 +76,7 @@ pub(super) struct Outlet {
     waker: Option<Waker>,
     /// Bytes that the connection was given when it last asked.
     handed_out: u64,
-    /// When the connection last asked for something to write.
+    /// When the connection last asked for something to write, or was told that there is something.
     asked_at: Instant,
     /// How much it took lately.
     progress: Progress,
@@ -302,6 +302,7 @@ impl Outlet {
     /// Wakes the body if it waits for something to write.
     pub(super) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
+            self.asked_at = Instant::now();
             waker.wake();
         }
     }
@@ -313,6 +314,7 @@ impl Outlet {
             if self.stage == Stage::Live && self.control.is_empty() {
                 self.cursor = self.cursor.max(follows);
             }
+            self.asked_at = Instant::now();
             waker.wake();
         }
     }
@@ -459,6 +461,23 @@ mod tests {
             outlet.deserves_patience(start + Duration::from_millis(step as u64 * 50))
         };
         (1..=100).map(step).filter(|waited_for| *waited_for).count()
+    }
+
+    #[test]
+    fn who_had_nothing_to_read_for_long_has_its_time_when_there_is_something() {
+        let ring = Ring::new(Epoch::parse("e").unwrap(), Seq(0), Vec::new(), 20_000);
+        let ring = Rc::new(RefCell::new(ring));
+        let mut outlet =
+            Outlet::new(Rc::clone(&ring), Arc::default(), Encoding::WebSocket, None, false);
+        let context = Context::from_waker(std::task::Waker::noop());
+        while outlet.poll(&context).is_ready() {}
+        let (now, patience) = (Instant::now(), Duration::from_secs(10));
+        outlet.asked_at = now.checked_sub(2 * patience).unwrap();
+        let next = segment(&ring.borrow(), 10);
+        assert!(ring.borrow_mut().push(next));
+        outlet.wake_for(Seq(0));
+        assert!(!outlet.is_stuck(Instant::now(), patience), "it was woken just now");
+        assert!(outlet.is_stuck(Instant::now() + 2 * patience, patience));
     }
 
     #[test]
