@@ -1,10 +1,12 @@
 //! What the real codex asks beside commands and files: forms and tools of an MCP server,
 //! permissions; and a turn in which it asks for everything.
 
-use cm_testkit::app::StreamClient;
+use cm_testkit::app::{AppBuilder, StreamClient};
 use cm_testkit::model::{
-    ModelRequest, Step, ask, call, call_in, chain, config_toml, prompt, run, run_patch, say,
+    ModelRequest, Step, ask, call, call_in, chain, config_toml, http_error, prompt, run, run_patch,
+    say,
 };
+use cm_testkit::process::wait_until;
 use serde_json::{Value, json};
 
 use crate::common::{Bench, DEADLINE, Kind, is_notification, rows, text, turn_end};
@@ -245,4 +247,67 @@ fn one_turn_asks_for_everything(kind: Kind) {
         model_saw(&bench, words);
     }
     assert!(pending()["data"].as_array().unwrap().is_empty());
+}
+
+/// Tokens of a login that somebody else keeps, as codex reads them: not signed, and for nobody.
+const FIRST: &str = "eyJhbGciOiJub25lIn0.eyJqdGkiOiJmaXJzdCIsImV4cCI6NDEwMjQ0NDgwMCwiaHR0cHM6Ly9hcGku\
+    b3BlbmFpLmNvbS9hdXRoIjp7ImNoYXRncHRfYWNjb3VudF9pZCI6ImFjY291bnQtMSJ9fQ.c2ln";
+const FRESH: &str = "eyJhbGciOiJub25lIn0.eyJqdGkiOiJmcmVzaCIsImV4cCI6NDEwMjQ0NDgwMCwiaHR0cHM6Ly9hcGku\
+    b3BlbmFpLmNvbS9hdXRoIjp7ImNoYXRncHRfYWNjb3VudF9pZCI6ImFjY291bnQtMSJ9fQ.c2ln";
+
+/// 0.169 asks for fresh tokens when it is refused with the ones that it has. With such a login it
+/// wants more of ChatGPT than the scripted model has, so no turn completes; why it fails tells
+/// whether the tokens were taken.
+#[test]
+fn fresh_tokens_are_brought_when_the_old_ones_are_refused() {
+    let tokens = json!({ "accessToken": FRESH, "chatgptAccountId": "account-1" });
+    let brought = refused_login(json!({ "decision": "accept", "tokens": tokens }));
+    let declined = refused_login(json!({ "decision": "decline" }));
+    assert!(!brought.contains("refresh"), "{brought}");
+    assert!(declined.contains("refresh request failed: code=-32603"), "{declined}");
+}
+
+/// Logs in with tokens that the model refuses, answers the request for fresh ones, and gives back
+/// why the turn failed.
+#[track_caller]
+fn refused_login(decision: Value) -> String {
+    let config = |base_url: &str| {
+        let common = config_toml(base_url);
+        let login = common.replace("requires_openai_auth = false", "requires_openai_auth = true");
+        // Nothing of a login may reach out of the machine either.
+        format!("chatgpt_base_url = \"{base_url}\"\n{login}")
+    };
+    let start = |builder: AppBuilder| builder.without_readiness();
+    let bench = Bench::start_configured(Kind::CodexNew, config, start);
+    wait_until("codex can be logged in to", DEADLINE, || {
+        bench.app.get("/readyz").body["reasons"][0]["code"] == "login_needed"
+    });
+    let login = json!({
+        "type": "chatgptAuthTokens", "accessToken": FIRST, "chatgptAccountId": "account-1",
+        "chatgptPlanType": "pro",
+    });
+    bench.app.post("/api/account/login/start", login).expect_status(200);
+    let session = bench.session();
+    let mut stream = bench.app.stream(Some(&session));
+    stream.wait_type("ready", DEADLINE);
+    let refusal = json!({ "error": { "message": "the token has expired" } });
+    let turn = bench.send_text(&session, &prompt("go", [http_error(401, refusal, None)]));
+    let request = asked(&mut stream, "auth_refresh");
+    assert_eq!(request["threadId"], Value::Null);
+    let asked_for = json!({ "reason": "unauthorized", "previousAccountId": "account-1" });
+    assert_eq!(request["details"], asked_for);
+    bench.app.post(&text(&request["answerHref"]), decision.clone()).expect_status(200);
+    loop {
+        // It may try more than once.
+        let frame = stream.wait_for(
+            |frame| is_notification(frame, "turn/completed") || frame["type"] == "request_pending",
+            DEADLINE,
+        );
+        let payload = &frame["payload"];
+        if frame["type"] != "request_pending" {
+            assert_eq!(payload["params"]["turn"]["id"], turn);
+            return payload["params"]["turn"]["error"].to_string();
+        }
+        bench.app.post(&text(&payload["answerHref"]), decision.clone()).expect_status(200);
+    }
 }

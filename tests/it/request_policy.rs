@@ -48,24 +48,30 @@ fn a_policy_that_cancels_stops_the_turn_of_whatever_was_asked() {
     let record = dir.join("answers");
     let question = json!({ "questions": [{ "id": "q", "header": "h", "question": "?" }] });
     let call = json!({ "callId": "c", "tool": "lookup", "arguments": {} });
+    let form = json!({ "mode": "form", "requestedSchema": { "type": "object" } });
+    let more = json!({ "permissions": { "network": { "enabled": true } } });
     let behaviour = Behaviour::correct()
         .turn([step::command_approval("ls", &record), step::hang()])
         .turn([step::request("item/tool/requestUserInput", question, &record), step::hang()])
-        .turn([step::request("item/tool/call", call, &record), step::hang()]);
+        .turn([step::request("item/tool/call", call, &record), step::hang()])
+        .turn([step::request("mcpServer/elicitation/request", form, &record), step::hang()])
+        .turn([step::request("item/permissions/requestApproval", more, &record), step::hang()]);
     let app = within("100", "cancel", with_fake(FakeScript::always(behaviour))).start();
     let session = create(&app);
     let mut stream = app.stream(Some(&session));
     stream.wait_type("ready", DEADLINE);
-    for _ in 0..3 {
+    for _ in 0..5 {
         let turn = begin(&app, &session);
         assert_eq!(turn_end(&mut stream, &turn)["status"], "interrupted");
     }
     let answers = read_json_lines(&record);
     let results: Vec<&Value> = answers.iter().map(|answer| &answer["result"]).collect();
-    assert_eq!(results.len(), 3, "{answers:?}");
+    assert_eq!(results.len(), 5, "{answers:?}");
     assert_eq!(results[0], &json!({ "decision": "cancel" }));
     assert_eq!(results[1], &json!({ "answers": {} }));
     assert_eq!(results[2]["success"], false);
+    assert_eq!(results[3], &json!({ "action": "cancel", "content": null, "_meta": null }));
+    assert_eq!(results[4], &json!({ "permissions": {}, "scope": "turn" }));
 }
 
 #[test]
