@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::common::{DEADLINE, rows, text, turn_end};
 use crate::fake_app::{begin, create, refused, with_fake};
+use crate::openapi::Described;
 
 /// A turn in which the child asks something.
 struct Asked {
@@ -264,6 +265,9 @@ fn fresh_tokens_reach_the_runtime_and_nothing_else() {
     );
     assert!(asked.request["deadlineAt"].is_string(), "{}", asked.request);
     assert_eq!(asked.list("/api/requests?kinds=all"), std::slice::from_ref(&asked.request));
+    let described = Described::read(&asked.app);
+    let all = asked.app.get("/api/requests?kinds=all").expect_status(200);
+    described.check("get", "/api/requests", &all);
     assert!(asked.approvals("?kinds=all").is_empty());
     asked.misfit(json!({ "decision": "accept" }), &["tokens"]);
     let tokens = |token: &str| json!({ "accessToken": token, "chatgptAccountId": "account-1" });
@@ -277,6 +281,7 @@ fn fresh_tokens_reach_the_runtime_and_nothing_else() {
     assert_eq!(answer, json!({ "result": result }));
     let late = asked.decide(body);
     refused(&late, 409, "already_resolved");
+    described.check("post", "/api/approvals/{id}/decision", &late);
     assert_eq!(late.body["threadId"], Value::Null);
 
     assert!(!asked.stream.read(|frames| format!("{frames:?}").contains(TOKEN)));

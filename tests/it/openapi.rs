@@ -10,10 +10,10 @@ use crate::fake_app::embedded;
 use crate::security::{TOKEN, bearer, wait_ready_with_token, with_token};
 
 /// The description as it is served.
-struct Described(Value);
+pub(crate) struct Described(Value);
 
 impl Described {
-    fn read(app: &TestApp) -> Self {
+    pub(crate) fn read(app: &TestApp) -> Self {
         Self(app.get("/api/openapi.json").expect_status(200).body)
     }
 
@@ -39,7 +39,7 @@ impl Described {
 
     /// Checks a real answer.
     #[track_caller]
-    fn check(&self, verb: &str, path: &str, reply: &Reply) {
+    pub(crate) fn check(&self, verb: &str, path: &str, reply: &Reply) {
         let validator = self.answer(verb, path, reply.status);
         let wrong: Vec<String> = validator
             .iter_errors(&reply.body)
@@ -69,7 +69,14 @@ fn what_is_answered_is_what_is_described() {
     let approvals = of_session("/approvals");
     let all = "/api/sessions/{id}/approvals";
     described.check("get", all, &app.get(&approvals).expect_status(200));
-    for path in ["/api/sessions", "/api/health", "/api/runtime", "/api", "/api/capabilities"] {
+    for path in [
+        "/api/sessions",
+        "/api/requests",
+        "/api/health",
+        "/api/runtime",
+        "/api",
+        "/api/capabilities",
+    ] {
         described.read_and_check(app, path);
     }
     let decide = |decision: &str| bench.decide(&id, json!({ "decision": decision }));
