@@ -1,6 +1,7 @@
 //! What is done with a session beside turns.
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use cm_actors::app_server::CallFailure;
 use cm_actors::thread::{SessionError, ThreadAction};
 use cm_core::ids::ThreadId;
 use cm_core::wire::{Review, ReviewDelivery, ReviewTarget, RollBack, SessionActed, SessionCreated};
@@ -128,11 +129,16 @@ pub(crate) async fn review(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
+    const METHOD: &str = "review/start";
     let (delivery, target) = body_of(&api, &id, &request, payload, |body| {
         let body = body.nullable::<Review>()?;
         Ok((body.delivery, target(body)?))
     })
     .await?;
+    // Said before anything is forked for it.
+    if !api.app_server.status().profile.has(METHOD) {
+        return Err(failed(CallFailure::unknown_method(METHOD).into(), METHOD, &id));
+    }
     let reviewed = match delivery {
         ReviewDelivery::Inline => id.clone(),
         // Newer versions know no review in a thread of its own: a fork is one.
@@ -143,9 +149,11 @@ pub(crate) async fn review(
     };
     let action = ThreadAction::Review { target };
     let acted = api.threads.act(&reviewed, action).await;
-    let mut result = acted.map_err(|error| failed(error, "review/start", &id))?;
-    if delivery == ReviewDelivery::Detached {
-        result["reviewThreadId"] = json!(reviewed);
+    let mut result = acted.map_err(|error| failed(error, METHOD, &id))?;
+    if delivery == ReviewDelivery::Detached
+        && let Some(members) = result.as_object_mut()
+    {
+        members.insert("reviewThreadId".to_owned(), json!(reviewed));
     }
     let status = "ok".to_owned();
     let acted = SessionActed { status, session_id: id, num_turns: None, result };

@@ -121,7 +121,10 @@ async fn apply(
             let Some(changed) = changed else { return Ok(None) };
             if changed.is_change() {
                 let row = changed.row(scope, &by);
-                api.threads.add_row(id, row).await.map_err(ApiError::session)?;
+                // The change holds, whether its row could be written or not.
+                if let Err(error) = api.threads.add_row(id, row).await {
+                    tracing::warn!(session = %id, ?error, "a change of the defaults has no row");
+                }
             }
             Ok(Some(changed))
         }

@@ -85,6 +85,8 @@ pub(crate) fn check_tools(tools: Option<&Vec<DynamicTool>>) -> Result<(), ApiErr
             minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, min_length = 1,
             description = "Where the page starts: `nextCursor` of the page before."),
+        ("projectId" = Option<String>, Query, min_length = 1,
+            description = "Only those of a project; `none` for those of no project."),
         ("includeSystemOwned" = Option<bool>, Query,
             description = "Taken for version 1's sake: no session is the system's."),
     ),

@@ -48,6 +48,14 @@ impl CallFailure {
         text.contains("no active turn") || text.contains("expected active turn id")
     }
 
+    /// Whether the child keeps a thread because forks refer to its history.
+    ///
+    /// Text as codex 0.169 writes it for `thread/delete`.
+    pub fn is_forked_from(&self) -> bool {
+        let Self::Rpc(error) = self else { return false };
+        error.message.to_ascii_lowercase().contains("forked history still references")
+    }
+
     /// What clients are told about a method that this version of the child has not.
     pub fn unknown_method(method: &str) -> Failure {
         let message = format!("This version of the Codex runtime has no `{method}`.");

@@ -7,7 +7,8 @@ use cm_core::thread::NoteRecord;
 use super::backend::{Store, StoreError};
 use super::batch::WriteBatch;
 use super::keys;
-use super::records::{decode, put, read_all, read_record};
+use super::records::{PAGE_BYTES, decode, put, read_all, read_record};
+use super::scan::Scan;
 
 /// Adds a row, and the place where it is found by its id.
 ///
@@ -63,16 +64,24 @@ pub(super) fn drop_notes(
     first_row: u64,
     batch: &mut WriteBatch,
 ) -> Result<(), StoreError> {
-    let scan = super::scan::Scan::prefix(keys::notes(thread));
-    for (key, value) in store.scan(&scan)? {
-        if keys::ordinal(&key).is_none_or(|ordinal| ordinal >= first_row) {
-            break;
+    let mut scan = Scan::prefix(keys::notes(thread)).max_bytes(PAGE_BYTES);
+    loop {
+        let page = store.scan(&scan)?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        scan.after = Some(last.clone());
+        for (key, value) in page {
+            if keys::ordinal(&key).is_none_or(|ordinal| ordinal >= first_row) {
+                return Ok(());
+            }
+            let note: NoteRecord = decode(&key, &value)?;
+            // A row that was written again since has its place elsewhere.
+            let place = keys::note_id(thread, &note.entry.message_id);
+            if store.get(&place)?.as_deref().and_then(keys::ordinal) == Some(note.ordinal) {
+                batch.remove(place);
+            }
+            batch.remove(key);
         }
-        let note: NoteRecord = decode(&key, &value)?;
-        batch.remove(key);
-        batch.remove(keys::note_id(thread, &note.entry.message_id));
     }
-    Ok(())
 }
 
 /// Adds what was changed for new sessions.

@@ -2,7 +2,7 @@
 
 use actix::prelude::*;
 use cm_core::error::{ErrorCode, Failure};
-use cm_core::thread::{TurnRecord, TurnStatus, Writes};
+use cm_core::thread::{ItemRecord, TurnRecord, TurnStatus, Writes};
 use serde_json::{Value, json};
 
 use super::actor::Thread;
@@ -10,10 +10,13 @@ use super::calls::{AfterResume, Pending, answer};
 use super::error::SessionError;
 use super::messages::Reply;
 use crate::app_server::CallFailure;
-use crate::store::read_latest_turns;
+use crate::store::{Store, read_latest_items, read_latest_turns};
 
 /// Turns among which those to be taken back are looked for: the most that can be at once.
 const MOST_TURNS: usize = 10_000;
+
+/// Items among which their messages are looked for.
+const MOST_ITEMS: usize = 20_000;
 
 /// Something that the runtime does with a thread.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +54,8 @@ impl ThreadAction {
 pub(super) struct RollingBack {
     /// As they are stored, oldest first.
     turns: Vec<TurnRecord>,
+    /// Messages in them: `thread/rollback` counts these, whatever its parameter is called.
+    messages: usize,
     /// Whether the version was asked for it by its newer name.
     reverts: bool,
 }
@@ -119,38 +124,72 @@ impl Thread {
     /// Takes the latest turns back. Versions differ in how: by number, or by the first turn that
     /// goes, which needs a history in pages.
     fn roll_back(&mut self, turns: u32, reply: Reply<Value>, ctx: &mut Context<Self>) {
-        if self.state.active_turn().is_some() {
+        if self.is_busy_with_turns() {
             return answer(reply, Err(turn_runs().into()));
         }
-        let reverts = !self.child_has("thread/rollback");
-        if reverts && !self.child_has("thread/revert") {
+        // By the first turn that goes where the version can: the other way counts messages.
+        let reverts = self.child_has("thread/revert");
+        if !reverts && !self.child_has("thread/rollback") {
             return answer(reply, Err(CallFailure::unknown_method("thread/rollback").into()));
+        }
+        // What the runtime did meanwhile is known first.
+        if self.recovery.wanted || self.recovery.running {
+            self.recover(None, ctx);
+            let message = "The session is being compared with the runtime; try again shortly.";
+            return answer(reply, Err(SessionError::failed(ErrorCode::Overloaded, message)));
         }
         let flushed = self.flush();
         ctx.spawn(flushed);
         let (store, id) = (self.shared.store.clone(), self.id.clone());
-        let read = move |store: &dyn crate::store::Store| read_latest_turns(store, &id, MOST_TURNS);
+        let read = move |store: &dyn Store| {
+            let turns = read_latest_turns(store, &id, MOST_TURNS)?;
+            Ok((turns, read_latest_items(store, &id, MOST_ITEMS)?))
+        };
         let work = async move { store.read(read).await };
+        // Messages and other rollbacks wait, or are refused, until it is over.
+        self.rolling_back = true;
         self.spawn_busy(work, ctx, move |thread, known, ctx| {
-            let known = match known {
-                Ok(known) => known,
-                Err(error) => return answer(reply, Err(error.into())),
-            };
-            // One may have begun meanwhile.
-            if thread.state.active_turn().is_some() {
-                return answer(reply, Err(turn_runs().into()));
+            thread.rolling_back = false;
+            let known = known.map_err(SessionError::from);
+            match known.and_then(|(known, items)| thread.what_goes(turns, known, &items, reverts)) {
+                Ok(rolling) => thread.ask_roll_back(rolling, reply, ctx),
+                Err(error) => answer(reply, Err(error)),
             }
-            let there = known
-                .into_iter()
-                .filter(|turn| !turn.rolled_back && turn.status != TurnStatus::InProgress);
-            let mut latest: Vec<TurnRecord> = there.collect();
-            latest.drain(..latest.len().saturating_sub(turns as usize));
-            if latest.is_empty() {
-                let message = "The session has no turn that could be taken back.";
-                return answer(reply, Err(SessionError::failed(ErrorCode::InvalidState, message)));
-            }
-            thread.ask_roll_back(RollingBack { turns: latest, reverts }, reply, ctx);
+            thread.send_waiting(ctx);
         });
+    }
+
+    /// Which turns are to be taken back.
+    fn what_goes(
+        &self,
+        turns: u32,
+        known: Vec<TurnRecord>,
+        items: &[ItemRecord],
+        reverts: bool,
+    ) -> Result<RollingBack, SessionError> {
+        // One may have begun meanwhile.
+        if self.is_busy_with_turns() {
+            return Err(turn_runs().into());
+        }
+        let there = known
+            .into_iter()
+            .filter(|turn| !turn.rolled_back && turn.status != TurnStatus::InProgress);
+        let mut latest: Vec<TurnRecord> = there.collect();
+        latest.drain(..latest.len().saturating_sub(turns as usize));
+        if latest.is_empty() {
+            let message = "The session has no turn that could be taken back.";
+            return Err(SessionError::failed(ErrorCode::InvalidState, message));
+        }
+        let of_latest = |item: &&ItemRecord| {
+            item.kind == "userMessage" && latest.iter().any(|turn| turn.id == item.turn_id)
+        };
+        let messages = items.iter().filter(of_latest).count();
+        Ok(RollingBack { turns: latest, messages, reverts })
+    }
+
+    /// Whether a turn runs or is about to, or turns are being taken back.
+    fn is_busy_with_turns(&self) -> bool {
+        self.state.active_turn().is_some() || self.is_starting()
     }
 
     fn ask_roll_back(
@@ -163,8 +202,8 @@ impl Thread {
         let (method, params) = match rolling.reverts {
             true => ("thread/revert", json!({ "threadId": self.id, "beforeTurnId": first })),
             false => {
-                let count = rolling.turns.len();
-                ("thread/rollback", json!({ "threadId": self.id, "numTurns": count }))
+                let messages = rolling.messages.max(1);
+                ("thread/rollback", json!({ "threadId": self.id, "numTurns": messages }))
             }
         };
         self.call(method, params, Pending::RollBack { rolling, reply }, ctx);
@@ -180,16 +219,14 @@ impl Thread {
     ) {
         let result = match outcome {
             Ok(result) => result,
-            // 0.155 has the older method and refuses it for histories in pages.
+            // A history that is not in pages was begun by an older version, or asked for so.
             Err(CallFailure::Rpc(error))
-                if !rolling.reverts
-                    && error.message.contains("paginated threads do not support")
-                    && self.child_has("thread/revert") =>
+                if error.message.contains("only supports paginated threads")
+                    && self.child_has("thread/rollback") =>
             {
-                rolling.reverts = true;
+                rolling.reverts = false;
                 return self.ask_roll_back(rolling, reply, ctx);
             }
-            // A history that is not in pages was begun by an older version.
             Err(CallFailure::Rpc(error))
                 if error.message.contains("only supports paginated threads") =>
             {

@@ -149,6 +149,8 @@ pub(super) struct Thread {
     child: StoredChild,
     /// Messages that wait until it is known whether a turn is about to run that they join.
     pub(super) waiting: VecDeque<(SendMessage, Reply<MessageAccepted>)>,
+    /// Whether it is being looked up which turns are to be taken back.
+    pub(super) rolling_back: bool,
     /// A turn of which the child says that it no longer runs, before it has said how it ended.
     pub(super) ending: Option<String>,
     /// Set when the session was deleted: nothing of it is stored or shown any more.
@@ -211,6 +213,7 @@ impl Thread {
             child,
             waiting: VecDeque::new(),
             ending: None,
+            rolling_back: false,
             deleted: None,
             parked: None,
             adopted: stored.pending,

@@ -65,7 +65,7 @@ impl Handler<Command> for Thread {
             }
             Command::Controls(reply) => answer(reply, Ok(self.state.record.controls.clone())),
             Command::ChangeControls { change, by, reply } => {
-                self.change_controls(&change, by.as_ref(), reply);
+                self.change_controls(change, by, reply, ctx);
             }
             Command::AddRow { entry, reply } => self.add_row(*entry, reply, ctx),
             Command::Item { item_id, reply } => self.read_item(item_id, reply, ctx),
@@ -192,14 +192,16 @@ impl Thread {
 
     /// Whether it is not known yet if a turn is about to run. A second one must not be started
     /// meanwhile: some versions then name a turn that never ends.
-    fn is_starting(&self) -> bool {
+    pub(super) fn is_starting(&self) -> bool {
         self.checking
             || self.recovery.running
             || self.ending.is_some()
+            || self.rolling_back
             || self.pending.values().any(|pending| {
                 matches!(
                     pending,
                     Pending::TurnStart { .. }
+                        | Pending::RollBack { .. }
                         | Pending::Resume { then: AfterResume::Send { .. }, .. }
                 )
             })

@@ -1,7 +1,11 @@
 //! Controls of a session, and of new ones.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use actix::prelude::*;
-use cm_core::controls::{Controls, ControlsChange, DefaultsRecord};
+use cm_core::controls::{Controls, ControlsChange};
+use cm_core::error::{ErrorCode, Failure};
 use cm_core::event::{Audience, Durability, FrameBatch};
 use cm_core::thread::Writes;
 use cm_core::wire::{ControlsScope, Role, RowStatus, TranscriptEntry};
@@ -9,12 +13,16 @@ use serde_json::json;
 
 use super::actor::Thread;
 use super::calls::answer;
+use super::config::CageError;
 use super::error::SessionError;
 use super::frames;
 use super::messages::Reply;
 use super::registry::ThreadRegistry;
 use crate::clock;
 use crate::store::{WriteBatch, put_defaults, read_defaults};
+
+/// Bytes of a session's settings, or of those of new sessions, at the most.
+const MAX_SETTINGS: usize = 64 * 1024;
 
 /// Who changes controls, for the transcript.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +46,18 @@ impl ControlsChanged {
     /// Whether anything is different.
     pub fn is_change(&self) -> bool {
         self.before != self.now
+    }
+
+    /// Refuses settings that are too long: they are part of the session's record, of lists and of
+    /// events.
+    fn check(&self) -> Result<(), Failure> {
+        let length = serde_json::to_vec(&self.now.settings).map_or(0, |text| text.len());
+        if length <= MAX_SETTINGS {
+            return Ok(());
+        }
+        let message =
+            format!("The settings would be {length} bytes long; {MAX_SETTINGS} are taken.");
+        Err(Failure::new(ErrorCode::InvalidRequest, message))
     }
 
     /// Version 1's word for it.
@@ -81,18 +101,49 @@ impl ControlsChanged {
 }
 
 impl Thread {
-    /// Changes the session's controls. They count from its next turn on.
+    /// Changes the session's controls. They count from its next turn on. A sandbox that could write
+    /// the manager's own state is refused, as it is for a new session.
     pub(super) fn change_controls(
+        &mut self,
+        change: Box<ControlsChange>,
+        by: Option<ChangedBy>,
+        reply: Reply<ControlsChanged>,
+        ctx: &mut Context<Self>,
+    ) {
+        let sandbox = self.state.record.controls.changed(&change).filesystem_sandbox;
+        if sandbox == self.state.record.controls.filesystem_sandbox {
+            return self.apply_controls(&change, by.as_ref(), reply);
+        }
+        let config = Arc::clone(&self.shared.config);
+        let cwd = PathBuf::from(&self.state.record.cwd);
+        let look = self.shared.paths.look(move || config.cage.check(&cwd, sandbox));
+        self.spawn_busy(look, ctx, move |thread, checked, _| {
+            let refused =
+                |error: CageError| Failure::new(ErrorCode::UnsafeWorkspace, error.to_string());
+            match checked.and_then(|checked| checked.map_err(refused)) {
+                Ok(()) => thread.apply_controls(&change, by.as_ref(), reply),
+                Err(failure) => answer(reply, Err(failure.into())),
+            }
+        });
+    }
+
+    fn apply_controls(
         &mut self,
         change: &ControlsChange,
         by: Option<&ChangedBy>,
         reply: Reply<ControlsChanged>,
     ) {
+        if let Some(deleted) = &self.deleted {
+            return answer(reply, Err(SessionError::Deleted(deleted.clone())));
+        }
         let before = self.state.record.controls.clone();
         let now = before.changed(change);
         let changed = ControlsChanged { before, now };
         if !changed.is_change() {
             return answer(reply, Ok(changed));
+        }
+        if let Err(failure) = changed.check() {
+            return answer(reply, Err(failure.into()));
         }
         self.state.record.controls = changed.now.clone();
         self.note(Writes { thread: true, ..Writes::default() });
@@ -177,6 +228,9 @@ impl Handler<ChangeDefaults> for ThreadRegistry {
         if !changed.is_change() {
             return answer(reply, Ok(Some(changed)));
         }
+        if let Err(failure) = changed.check() {
+            return answer(reply, Err(failure.into()));
+        }
         let mut batch = WriteBatch::default();
         if let Err(error) = put_defaults(&mut batch, &record) {
             return answer(reply, Err(error.into()));
@@ -186,22 +240,16 @@ impl Handler<ChangeDefaults> for ThreadRegistry {
         let (to, class) = (Audience::Everyone, Durability::DurableFirst);
         frames::push(&mut told, "session_defaults_updated", &to, None, class, &payload);
         let staged = self.shared.journal.stage(told, &mut batch);
-        // Held for true at once, so that the next change is one of this; a change that was refused
-        // is taken back unless another one followed.
-        let before: DefaultsRecord = std::mem::replace(&mut self.changed_defaults, record.clone());
         let store = self.shared.store.clone();
         let work = async move { store.commit(batch).await };
-        ctx.spawn(work.into_actor(self).map(move |stored, registry, _| match stored {
+        // Nothing else happens meanwhile: the next change is one of what is on the disk.
+        ctx.wait(work.into_actor(self).map(move |stored, registry, _| match stored {
             Ok(()) => {
+                registry.changed_defaults = record;
                 registry.shared.journal.publish_staged(staged);
                 answer(reply, Ok(Some(changed)));
             }
-            Err(error) => {
-                if registry.changed_defaults == record {
-                    registry.changed_defaults = before;
-                }
-                answer(reply, Err(error.into()));
-            }
+            Err(error) => answer(reply, Err(error.into())),
         }));
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn encode(store: &dyn Store, id: &ThreadId, head: &Head) -> Result<By
     }
     rows.rows.sort_by_key(|row| row.ordinal);
     let mut notes = read_notes(store, id)?;
-    notes.retain(|note| !gone.contains(note.entry.turn_id.as_str()));
+    notes.retain(|note| note.ordinal >= first_row && !gone.contains(note.entry.turn_id.as_str()));
     rows.add_notes(notes)?;
     rows.explain(&turns)?;
     let mut out = Vec::new();

@@ -120,8 +120,14 @@ impl ThreadRegistry {
         let result = match read_outcome(outcome) {
             Ok(result) => result,
             Err(error) => {
-                let method = if source.is_some() { "thread/fork" } else { "thread/start" };
-                return answer(reply, Err(error.failure(method).into()));
+                let error = match source {
+                    Some(source) if error.is_unknown_thread() => {
+                        SessionError::NotMaterialized(source.id)
+                    }
+                    Some(_) => error.failure("thread/fork").into(),
+                    None => error.failure("thread/start").into(),
+                };
+                return answer(reply, Err(error));
             }
         };
         let id = result.pointer("/thread/id").and_then(Value::as_str);

@@ -403,6 +403,12 @@ impl Thread {
         if let Err(error) = outcome
             && !error.is_unknown_thread()
         {
+            // Codex 0.169 keeps what forks are built on: it goes to its archive.
+            if file.is_some() && error.is_forked_from() {
+                let params = json!({ "threadId": self.id });
+                let pending = Pending::Delete { file: None, reply };
+                return self.call("thread/archive", params, pending, ctx);
+            }
             return self.explain(error.failure("thread/delete"), ctx, |_, failure, _| {
                 answer(reply, Err(failure.into()));
             });

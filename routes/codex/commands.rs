@@ -45,7 +45,7 @@ pub(crate) async fn execute(
         "sandboxPolicy": null,
     });
     let call = RuntimeCall::new(&api, "command/exec").about("command", body.command.join(" "));
-    call.within(deadline).wrapped(params).await
+    call.within(deadline).in_background().wrapped(params).await
 }
 
 /// Sends feedback to the makers of the runtime.

@@ -30,18 +30,25 @@ pub(crate) struct RuntimeCall<'a> {
     api: &'a Api,
     method: &'static str,
     deadline: Option<Duration>,
+    background: bool,
     details: Map<String, Value>,
 }
 
 impl<'a> RuntimeCall<'a> {
     /// A call of `method`.
     pub(crate) fn new(api: &'a Api, method: &'static str) -> Self {
-        Self { api, method, deadline: None, details: Map::new() }
+        Self { api, method, deadline: None, background: false, details: Map::new() }
     }
 
     /// Gives it another deadline than the usual one.
     fn within(mut self, deadline: Option<Duration>) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Leaves the places that turns need to turns, however long it takes.
+    fn in_background(mut self) -> Self {
+        self.background = true;
         self
     }
 
@@ -61,7 +68,8 @@ impl<'a> RuntimeCall<'a> {
         let status = self.api.app_server.status();
         let failure = match status.profile.has(self.method) {
             true => {
-                let call = self.api.app_server.call(self.method, params, self.deadline, false);
+                let call =
+                    self.api.app_server.call(self.method, params, self.deadline, self.background);
                 match call.await {
                     Ok(result) => return Ok(result),
                     Err(error) => error.failure(self.method),

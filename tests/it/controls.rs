@@ -177,6 +177,36 @@ fn settings_are_read_written_and_removed_by_key() {
 }
 
 #[test]
+fn controls_that_would_let_an_agent_out_of_its_cage_are_refused() {
+    let app = embedded().start();
+    let inside = app.data_dir();
+    let body = json!({ "cwd": inside, "filesystemSandbox": "read-only" });
+    let created = app.post("/api/sessions", body).expect_status(200).body;
+    let session = text(&created["session"]["sessionId"]);
+    let refused = change(&app, &session, "session", new_controls()).expect_status(403).body;
+    assert_eq!(refused["code"], "unsafe_workspace");
+    let read = app.get(&path(&session, "session-controls")).expect_status(200).body;
+    assert_eq!(read["controls"]["filesystemSandbox"], "read-only");
+    assert_eq!(read["controls"]["approvalPolicy"], "untrusted", "all of it or nothing");
+}
+
+#[test]
+fn settings_have_a_length() {
+    let app = embedded().start();
+    let session = create(&app);
+    let settings = path(&session, "settings");
+    for scope in ["session", "default"] {
+        let value = "x".repeat(40_000);
+        let write =
+            |key: &str| app.post(&settings, json!({ "scope": scope, "key": key, "value": value }));
+        write("a").expect_status(200);
+        assert_eq!(write("b").expect_status(400).body["code"], "invalid_request");
+        let read = app.get(&format!("{settings}?scope={scope}&key=b")).expect_status(200).body;
+        assert_eq!(read["found"], false);
+    }
+}
+
+#[test]
 fn concurrent_writes_of_settings_do_not_lose_one_another() {
     let app = embedded().start();
     let session = create(&app);
