@@ -11,7 +11,7 @@ use crate::answer::{ApiError, invalid};
 use crate::api::Api;
 use crate::body::text;
 use crate::openapi::{AllOf, BodyErrors, RuntimeErrors, SessionErrors};
-use crate::sessions::{body_of, session_id};
+use crate::sessions::{body_of, exists, session_id};
 
 /// Turns that one rollback takes back at the most.
 const MOST_TURNS: u64 = 10_000;
@@ -135,6 +135,7 @@ pub(crate) async fn review(
         Ok((body.delivery, target(body)?))
     })
     .await?;
+    exists(&api, &id).await?;
     // Said before anything is forked for it.
     if !api.app_server.status().profile.has(METHOD) {
         return Err(failed(CallFailure::unknown_method(METHOD).into(), METHOD, &id));

@@ -3,6 +3,7 @@
 use cm_testkit::dirs::TestDir;
 use cm_testkit::fake::{Behaviour, FakeScript, read_json_lines, step};
 use cm_testkit::model::{call_in, hold, prompt, run, say};
+use cm_testkit::process::wait_until;
 use serde_json::{Value, json};
 
 use crate::common::{Bench, DEADLINE, Kind, text, turn_end};
@@ -49,9 +50,7 @@ fn subagent_asks(kind: Kind) {
     bench.model().open_gate("parent");
     assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
     let created = bench.app.workspace().join("by-the-child");
-    cm_testkit::process::wait_until("the subagent's command has run", DEADLINE, || {
-        created.is_file()
-    });
+    wait_until("the subagent's command has run", DEADLINE, || created.is_file());
 }
 
 /// A notification of an item of the session's turn.
@@ -116,6 +115,7 @@ fn every_way_to_name_a_subagent_links_it_and_the_link_is_kept() {
     }
     app.post(&text(&asked["answerHref"]), json!({ "decision": "decline" })).expect_status(200);
     stream.wait_type("request_resolved", DEADLINE);
+    wait_until("an answer", DEADLINE, || !read_json_lines(&record).is_empty());
     assert_eq!(read_json_lines(&record)[0]["result"]["permissions"], json!({}));
 
     for round in ["while it runs", "after a restart"] {
