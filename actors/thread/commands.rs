@@ -80,7 +80,8 @@ impl Handler<Command> for Thread {
 
 impl Thread {
     /// A message: it joins the turn that runs, or starts one. Messages keep their order: one that
-    /// comes while another waits for something waits behind it.
+    /// comes while another waits for something waits behind it. Only one that was to join a turn
+    /// that is over goes to the end.
     fn send(&mut self, body: SendMessage, reply: Reply<MessageAccepted>, ctx: &mut Context<Self>) {
         if self.is_starting() {
             return self.wait_to_send(body, reply);
