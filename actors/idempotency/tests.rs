@@ -79,10 +79,8 @@ async fn those_that_come_meanwhile_wait_and_get_the_answer_of_the_first() {
         bench.begin("x", false),
         bench.begin("x", true),
         bench.begin("y", false),
-        async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            first.end(Ended::Answered(answer())).await
-        },
+        // Sent last, and taken in that order.
+        first.end(Ended::Answered(answer())),
     );
     assert!(ended, "it is on the disk");
     for told in [one, two] {
@@ -144,10 +142,7 @@ async fn so_many_wait_and_no_more() {
     let bench = Bench::new();
     let first = bench.run().await;
     let waiting = futures_util::future::join_all((0..100).map(|_| bench.begin("x", false)));
-    let (told, _) = tokio::join!(waiting, async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        first.end(Ended::TooLong { status: 200 }).await
-    });
+    let (told, _) = tokio::join!(waiting, first.end(Ended::TooLong { status: 200 }));
     let count = |code| told.iter().filter(|told| matches!(told, Err(f) if f.code == code)).count();
     assert_eq!(count(ErrorCode::AnswerNotKept), 64);
     assert_eq!(count(ErrorCode::RequestInProgress), 36);
