@@ -153,6 +153,8 @@ pub(super) struct Thread {
     pub(super) rolling_back: bool,
     /// A turn of which the child says that it no longer runs, before it has said how it ended.
     pub(super) ending: Option<String>,
+    /// Whether it is being removed: what else the child said in the same batch is passed over.
+    pub(super) removing: bool,
     /// Set when the session was deleted: nothing of it is stored or shown any more.
     pub(super) deleted: Option<Deleted>,
     /// Told when no turn runs any more, because the manager is about to stop.
@@ -214,6 +216,7 @@ impl Thread {
             waiting: VecDeque::new(),
             ending: None,
             rolling_back: false,
+            removing: false,
             deleted: None,
             parked: None,
             adopted: stored.pending,

@@ -82,7 +82,7 @@ impl Thread {
     }
 
     fn take(&mut self, batch: &Batch, item: &Inbound, ctx: &mut Context<Self>) {
-        if self.deleted.is_some() {
+        if self.removing || self.deleted.is_some() {
             return;
         }
         match &item.kind {

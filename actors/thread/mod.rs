@@ -34,6 +34,7 @@ mod calls;
 mod commands;
 mod config;
 mod controls;
+mod delete;
 mod detail;
 mod error;
 mod flush;

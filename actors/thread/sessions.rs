@@ -6,8 +6,6 @@ use actix::prelude::*;
 use bytes::Bytes;
 use cm_core::controls::Controls;
 use cm_core::error::{ErrorCode, Failure};
-use cm_core::event::{Audience, Durability, FrameBatch};
-use cm_core::request::ExpiryReason;
 use cm_core::thread::{ThreadRecord, Writes};
 use cm_core::wire::{DynamicTool, SessionCreated, SessionSummary, UNTITLED};
 use serde_json::{Value, json};
@@ -16,29 +14,10 @@ use super::actor::Thread;
 use super::calls::{AfterResume, Pending, answer};
 use super::detail;
 use super::error::SessionError;
-use super::frames;
-use super::messages::{Deleted, Reply, ThreadDeleted};
+use super::messages::Reply;
 use crate::app_server::CallFailure;
 use crate::clock;
-use crate::store::{StoreError, read_item, remove_thread};
-
-/// Text of a deleted session's answer.
-const DELETED_MESSAGE: &str = "This chat was permanently deleted and is no longer available.";
-
-impl Deleted {
-    /// A session that was deleted now.
-    pub(super) fn now(session_id: cm_core::ids::ThreadId, title: Option<String>) -> Self {
-        let deleted_at = clock::now_iso();
-        Self {
-            status: "deleted",
-            session_id,
-            title,
-            message: DELETED_MESSAGE,
-            deleted_at,
-            deleted_files: 0,
-        }
-    }
-}
+use crate::store::read_item;
 
 impl Thread {
     /// The child answered `thread/start`.
@@ -372,108 +351,5 @@ impl Thread {
         self.when_durable(Box::new(move |_, _, stored| {
             answer(reply, stored.map(|()| created).map_err(SessionError::from));
         }));
-    }
-
-    pub(super) fn delete(&mut self, reply: Reply<Deleted>, ctx: &mut Context<Self>) {
-        // Versions without a delete keep the thread in their archive; the manager forgets it.
-        let method =
-            if self.child_has("thread/delete") { "thread/delete" } else { "thread/archive" };
-        // An archived file only moves.
-        let path = self.state.record.thread.get("path").and_then(Value::as_str).map(PathBuf::from);
-        let path = path.filter(|_| method == "thread/delete");
-        let look = self.shared.paths.look(move || path.filter(|path| path.is_file()));
-        self.spawn_busy(look, ctx, move |thread, file, ctx| {
-            if let Some(deleted) = &thread.deleted {
-                return answer(reply, Err(SessionError::Deleted(deleted.clone())));
-            }
-            // A file that cannot be looked at is not counted.
-            let file = file.ok().flatten();
-            let params = json!({ "threadId": thread.id });
-            thread.call(method, params, Pending::Delete { file, reply }, ctx);
-        });
-    }
-
-    pub(super) fn deleted(
-        &mut self,
-        outcome: Result<Value, CallFailure>,
-        file: Option<PathBuf>,
-        reply: Reply<Deleted>,
-        ctx: &mut Context<Self>,
-    ) {
-        if let Err(error) = outcome
-            && !error.is_unknown_thread()
-        {
-            // Codex 0.169 keeps what forks are built on: it goes to its archive.
-            if file.is_some() && error.is_forked_from() {
-                let params = json!({ "threadId": self.id });
-                let pending = Pending::Delete { file: None, reply };
-                return self.call("thread/archive", params, pending, ctx);
-            }
-            return self.explain(error.failure("thread/delete"), ctx, |_, failure, _| {
-                answer(reply, Err(failure.into()));
-            });
-        }
-        self.let_go_of_requests();
-        let title = Some(self.state.record.shown_title().to_owned());
-        let mut body = Deleted::now(self.id.clone(), title);
-        let store = self.shared.store.clone();
-        let id = self.id.clone();
-        let pending = self.flush();
-        let gone = self.shared.paths.look(move || file.is_some_and(|file| !file.exists()));
-        let journal = self.shared.journal.clone();
-        let work = async move {
-            let mut batches = store.read(move |store| remove_thread(store, &id)).await?;
-            body.deleted_files = u32::from(gone.await.unwrap_or(false));
-            let mut told = FrameBatch::default();
-            let (to, class) = (Audience::Everyone, Durability::DurableFirst);
-            let id = body.session_id.clone();
-            frames::push(&mut told, "session_deleted", &to, Some(&id), class, &body);
-            let mut last = batches.pop().unwrap_or_default();
-            for batch in batches {
-                store.commit(batch).await?;
-            }
-            // Stored with the change that it tells of: a crash in between does not lose it.
-            let staged = journal.stage(told, &mut last);
-            store.commit(last).await?;
-            Ok::<_, StoreError>((body, staged))
-        };
-        let work = pending.then(|(), thread, _| work.into_actor(thread));
-        ctx.wait(work.map(move |result, thread: &mut Self, _| match result {
-            Ok((body, staged)) => {
-                thread.shared.index.remove(&thread.id);
-                thread.shared.journal.publish(std::mem::take(&mut thread.frames));
-                thread.shared.journal.publish_staged(staged);
-                thread.deleted = Some(body.clone());
-                let gone = SessionError::Deleted(body.clone());
-                for (_, pending) in std::mem::take(&mut thread.pending) {
-                    pending.refuse(gone.clone());
-                }
-                for (_, reply) in std::mem::take(&mut thread.waiting) {
-                    answer(reply, Err(gone.clone()));
-                }
-                // The registry lets go of this actor, which ends it when its mailbox is empty.
-                let told = thread.shared.registry.tell(ThreadDeleted(body.clone()));
-                if let Err(error) = told {
-                    tracing::error!(thread = %thread.id, %error, "the registry was not told");
-                }
-                answer(reply, Ok(body));
-            }
-            Err(error) => answer(reply, Err(error.into())),
-        }));
-    }
-
-    /// Shows every request as expired and lets its actor go: nothing of a deleted session is
-    /// stored any more.
-    fn let_go_of_requests(&mut self) {
-        let now = clock::now_ms();
-        self.asked.clear();
-        for (_, live) in std::mem::take(&mut self.requests) {
-            let mut record = live.record;
-            let was_pending = record.status() == "pending";
-            record.expire(ExpiryReason::SessionDeleted, now, &clock::iso(now));
-            if was_pending {
-                self.show_end(&record);
-            }
-        }
     }
 }

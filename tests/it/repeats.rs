@@ -1,10 +1,14 @@
 //! Every action is done twice, one after the other and at the same moment.
 //! docs/compatibility.md has what clients can count on.
 
+use std::sync::Barrier;
+
 use cm_testkit::app::TestApp;
+use cm_testkit::fake::{Behaviour, MethodRule};
 use serde_json::{Value, json};
 
 use crate::common::{Act, Bench, Kind, approval, text, turn_end};
+use crate::fake_app;
 
 /// An action, and what its second time answers.
 struct Repeated {
@@ -92,6 +96,19 @@ fn actions(session: &str, project: &str) -> Vec<Repeated> {
     ]
 }
 
+/// Does something twice at the same moment.
+fn at_once<T: Send>(action: impl Fn() -> T + Sync) -> [T; 2] {
+    let together = Barrier::new(2);
+    let run = || {
+        together.wait();
+        action()
+    };
+    std::thread::scope(|scope| {
+        let both = [scope.spawn(run), scope.spawn(run)];
+        both.map(|one| one.join().expect("an answer"))
+    })
+}
+
 fn prepared() -> (Bench, String, String) {
     let bench = Bench::start(Kind::Embedded);
     let session = bench.session();
@@ -118,14 +135,25 @@ fn done_twice_one_after_the_other() {
 fn done_twice_at_the_same_moment() {
     let (bench, session, project) = prepared();
     for action in actions(&session, &project) {
-        let mut seen: Vec<(u16, Value)> = std::thread::scope(|scope| {
-            let both: Vec<_> = (0..2).map(|_| scope.spawn(|| action.run(&bench.app))).collect();
-            both.into_iter().map(|one| one.join().expect("an answer")).collect()
-        });
+        let mut seen = at_once(|| action.run(&bench.app));
         seen.sort_by_key(|(status, _)| *status);
         action.check(&seen[0], action.first.min(action.second));
         action.check(&seen[1], action.first.max(action.second));
     }
+}
+
+/// Both answers of the child are read at once.
+#[test]
+fn of_two_that_delete_a_session_one_deletes_it() {
+    let script = Behaviour::correct().method("thread/delete", MethodRule::together(2));
+    let app = fake_app::start(script);
+    let session = fake_app::create(&app);
+    let path = format!("/api/sessions/{session}");
+    let mut seen = at_once(|| app.delete(&path).status);
+    seen.sort_unstable();
+    assert_eq!(seen, [200, 410]);
+    let gone = app.delete(&path).expect_status(410).body;
+    assert_eq!((&gone["code"], &gone["sessionId"]), (&json!("deleted"), &json!(session)));
 }
 
 #[test]
@@ -135,17 +163,9 @@ fn an_approval_that_was_decided_says_what_was_decided() {
     let mut stream = bench.app.stream(Some(&session));
     let turn = bench.send(&session, &[Act::Run("touch here"), Act::Say("done")]);
     let id = approval(&mut stream);
-    let seen: Vec<(u16, Value)> = std::thread::scope(|scope| {
-        let decide = || {
-            let reply = bench.decide(&id, json!({ "decision": "decline" }));
-            (reply.status, reply.body)
-        };
-        let both: Vec<_> = (0..2).map(|_| scope.spawn(decide)).collect();
-        both.into_iter().map(|one| one.join().expect("an answer")).collect()
-    });
-    let mut statuses: Vec<u16> = seen.iter().map(|(status, _)| *status).collect();
-    statuses.sort_unstable();
-    assert_eq!(statuses, [200, 409], "{seen:?}");
+    let mut seen = at_once(|| bench.decide(&id, json!({ "decision": "decline" })).status);
+    seen.sort_unstable();
+    assert_eq!(seen, [200, 409]);
     assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
     let late = bench.decide(&id, json!({ "decision": "accept" })).expect_status(409).body;
     assert_eq!((&late["code"], &late["decision"]), (&json!("already_resolved"), &json!("decline")));

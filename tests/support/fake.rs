@@ -154,6 +154,11 @@ impl MethodRule {
         Self::default().with("copies", json!(copies))
     }
 
+    /// The answers to the first `count` calls are sent in one piece, when the last of these is made.
+    pub fn together(count: u64) -> Self {
+        Self::default().with("together", json!(count))
+    }
+
     /// Every call is answered after `milliseconds`; others are answered meanwhile.
     pub fn late(milliseconds: u64) -> Self {
         Self::default().with("delay_ms", json!(milliseconds))

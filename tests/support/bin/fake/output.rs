@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,19 +16,28 @@ use serde_json::{Value, json};
 pub(super) struct Output {
     // Not `Stdout`: that one writes every line by itself, which would slow a flood.
     pipe: Mutex<BufWriter<File>>,
+    /// Whether what is written waits, to be sent in one piece with what follows.
+    gathers: AtomicBool,
 }
 
 impl Output {
     /// Opens stdout.
     pub(super) fn new() -> io::Result<Self> {
         let pipe = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self { pipe: Mutex::new(BufWriter::with_capacity(64 * 1024, pipe)) })
+        let pipe = Mutex::new(BufWriter::with_capacity(64 * 1024, pipe));
+        Ok(Self { pipe, gathers: AtomicBool::new(false) })
     }
 
-    /// Writes bytes as they are and sends everything written so far.
+    /// Writes bytes as they are and sends everything written so far, unless it gathers.
     pub(super) fn bytes(&self, bytes: &[u8]) {
         let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = pipe.write_all(bytes).and_then(|()| pipe.flush());
+        let send = !self.gathers.load(Ordering::Relaxed);
+        let _ = pipe.write_all(bytes).and_then(|()| if send { pipe.flush() } else { Ok(()) });
+    }
+
+    /// Whether what is written from now on waits for what follows.
+    pub(super) fn gather(&self, gathers: bool) {
+        self.gathers.store(gathers, Ordering::Relaxed);
     }
 
     /// Writes a line whose end comes only after `wait`; nobody else writes meanwhile.

@@ -69,6 +69,8 @@ pub(super) struct MethodRule {
     pub(super) never: bool,
     /// How often each call is answered (default 1).
     pub(super) copies: Option<u32>,
+    /// The answers to so many calls are sent in one piece (default: each by itself).
+    pub(super) together: u64,
     /// Milliseconds until the answer; other calls are answered meanwhile.
     pub(super) delay_ms: u64,
     /// The answer is this error, and nothing is done.

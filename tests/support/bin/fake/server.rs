@@ -171,6 +171,9 @@ fn call(shared: &Arc<Shared>, id: &RpcId, method: &str, params: &Value) {
     if count <= rule.overloaded_first {
         return shared.output.error(id, code::OVERLOADED, "Server overloaded; retry later.");
     }
+    if rule.together > 0 && count <= rule.together {
+        shared.output.gather(count < rule.together);
+    }
     let silent = rule.never || count <= rule.silent_first;
     if shared.behaviour.lacks.contains(method) {
         return reply(shared, &rule, silent, id, Err(unknown(shared, method)));
