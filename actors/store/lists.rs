@@ -66,6 +66,7 @@ mod tests {
         ThreadRecord {
             version: THREAD_RECORD_VERSION,
             id: ThreadId::parse(id).unwrap(),
+            runtime_id: None,
             title: None,
             cwd: "/".to_owned(),
             controls: Controls::default(),

@@ -90,7 +90,7 @@ impl Thread {
         ctx: &mut Context<Self>,
     ) {
         let method = action.method();
-        let mut params = json!({ "threadId": self.id });
+        let mut params = json!({});
         match action {
             ThreadAction::RollBack { turns } => return self.roll_back(turns, reply, ctx),
             ThreadAction::Review { target } => {
@@ -200,10 +200,10 @@ impl Thread {
     ) {
         let first = rolling.turns.first().map(|turn| turn.id.as_str()).unwrap_or_default();
         let (method, params) = match rolling.reverts {
-            true => ("thread/revert", json!({ "threadId": self.id, "beforeTurnId": first })),
+            true => ("thread/revert", json!({ "beforeTurnId": first })),
             false => {
                 let messages = rolling.messages.max(1);
-                ("thread/rollback", json!({ "threadId": self.id, "numTurns": messages }))
+                ("thread/rollback", json!({ "numTurns": messages }))
             }
         };
         self.call(method, params, Pending::RollBack { rolling, reply }, ctx);

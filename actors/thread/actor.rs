@@ -151,6 +151,8 @@ pub(super) struct Thread {
     pub(super) waiting: VecDeque<(SendMessage, Reply<MessageAccepted>)>,
     /// Whether it is being looked up which turns are to be taken back.
     pub(super) rolling_back: bool,
+    /// Whether another thread is being started in the place of one that never had a turn.
+    pub(super) recreating: bool,
     /// A turn of which the child says that it no longer runs, before it has said how it ended.
     pub(super) ending: Option<String>,
     /// Whether it is being removed: what else the child said in the same batch is passed over.
@@ -216,6 +218,7 @@ impl Thread {
             waiting: VecDeque::new(),
             ending: None,
             rolling_back: false,
+            recreating: false,
             removing: false,
             deleted: None,
             parked: None,
@@ -269,12 +272,12 @@ impl Thread {
         self.durable.get_or_insert_default().done.push(done);
     }
 
-    /// Calls the child; the answer comes back in its stdout order. A call that cannot be made is
-    /// answered at once.
+    /// Calls a method of the child for this thread, which is named in `params` here; the answer
+    /// comes back in its stdout order. A call that cannot be made is answered at once.
     pub(super) fn call(
         &mut self,
         method: &'static str,
-        params: Value,
+        mut params: Value,
         pending: Pending,
         ctx: &mut Context<Self>,
     ) {
@@ -286,6 +289,7 @@ impl Thread {
             Pending::History(_) => Some(HISTORY_DEADLINE),
             _ => None,
         };
+        params["threadId"] = json!(self.state.record.runtime_id());
         let call = Call { owner, method, params, deadline, background };
         match self.shared.app_server.start_call(call) {
             Ok(()) => {

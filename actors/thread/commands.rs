@@ -198,6 +198,7 @@ impl Thread {
             || self.recovery.running
             || self.ending.is_some()
             || self.rolling_back
+            || self.recreating
             || self.pending.values().any(|pending| {
                 matches!(
                     pending,
@@ -279,7 +280,6 @@ impl Thread {
     ) {
         let version = self.runtime.as_ref().and_then(|up| up.profile.version);
         let mut params = json!({
-            "threadId": self.id,
             "input": [{ "type": "text", "text": body.text, "text_elements": [] }],
             "approvalPolicy": controls.approval_policy_param(version),
             "sandboxPolicy": controls.sandbox_policy_param(),
@@ -297,7 +297,6 @@ impl Thread {
 
     fn steer_params(&self, turn_id: &str, text: &str) -> Value {
         json!({
-            "threadId": self.id,
             "expectedTurnId": turn_id,
             "input": [{ "type": "text", "text": text, "text_elements": [] }],
         })

@@ -50,8 +50,7 @@ impl Thread {
             }
             // A file that cannot be looked at is not counted.
             let file = file.ok().flatten();
-            let params = json!({ "threadId": thread.id });
-            thread.call(method, params, Pending::Delete { file, reply }, ctx);
+            thread.call(method, json!({}), Pending::Delete { file, reply }, ctx);
         });
     }
 
@@ -67,9 +66,8 @@ impl Thread {
         {
             // Codex 0.169 keeps what forks are built on: it goes to its archive.
             if file.is_some() && error.is_forked_from() {
-                let params = json!({ "threadId": self.id });
                 let pending = Pending::Delete { file: None, reply };
-                return self.call("thread/archive", params, pending, ctx);
+                return self.call("thread/archive", json!({}), pending, ctx);
             }
             return self.explain(error.failure("thread/delete"), ctx, |_, failure, _| {
                 answer(reply, Err(failure.into()));

@@ -54,7 +54,7 @@ impl ThreadRegistry {
         }
         let controls = source.controls.clone();
         let mut params = json!({
-            "threadId": source.id,
+            "threadId": source.runtime_id(),
             "sandbox": controls.filesystem_sandbox.as_str(),
             "approvalPolicy": controls.approval_policy_param(up.profile.version),
             "excludeTurns": true,

@@ -32,7 +32,7 @@ impl Thread {
         let Some(turn_id) = turn_id else {
             return answer(reply, Err(SessionError::NoActiveTurn(self.id.clone())));
         };
-        let params = json!({ "threadId": self.id, "turnId": turn_id });
+        let params = json!({ "turnId": turn_id });
         let pending = Pending::Interrupt { turn_id, tries: 0, reply: Some(reply) };
         self.call("turn/interrupt", params, pending, ctx);
     }
@@ -42,7 +42,7 @@ impl Thread {
         self.parked = Some(parked);
         let ids: Vec<String> = self.state.running().iter().map(|turn| turn.id.clone()).collect();
         for turn_id in ids {
-            let params = json!({ "threadId": self.id, "turnId": turn_id });
+            let params = json!({ "turnId": turn_id });
             let pending = Pending::Interrupt { turn_id, tries: 0, reply: None };
             self.call("turn/interrupt", params, pending, ctx);
         }
@@ -70,7 +70,7 @@ impl Thread {
                 self.busy += 1;
                 ctx.run_later(INTERRUPT_AGAIN, move |thread, ctx| {
                     thread.busy -= 1;
-                    let params = json!({ "threadId": thread.id, "turnId": turn_id });
+                    let params = json!({ "turnId": turn_id });
                     let pending = Pending::Interrupt { turn_id, tries: tries + 1, reply };
                     thread.call("turn/interrupt", params, pending, ctx);
                 });
@@ -91,8 +91,7 @@ impl Thread {
     fn clean_terminals(&mut self, ctx: &mut Context<Self>) {
         const METHOD: &str = "thread/backgroundTerminals/clean";
         if self.child_has(METHOD) {
-            let params = json!({ "threadId": self.id });
-            self.call(METHOD, params, Pending::CleanTerminals, ctx);
+            self.call(METHOD, json!({}), Pending::CleanTerminals, ctx);
         }
     }
 }

@@ -48,6 +48,7 @@ mod notes;
 mod passivation;
 mod paths;
 mod recovery;
+mod recreate;
 mod registry;
 mod registry_create;
 mod registry_events;

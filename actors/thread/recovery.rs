@@ -152,14 +152,13 @@ impl Thread {
         ctx: &mut Context<Self>,
     ) {
         let (method, params) = if comparison.paged {
-            let mut params =
-                json!({ "threadId": self.id, "limit": PAGE_TURNS, "itemsView": "full" });
+            let mut params = json!({ "limit": PAGE_TURNS, "itemsView": "full" });
             if let Some(cursor) = cursor {
                 params["cursor"] = json!(cursor);
             }
             ("thread/turns/list", params)
         } else {
-            ("thread/read", json!({ "threadId": self.id, "includeTurns": true }))
+            ("thread/read", json!({ "includeTurns": true }))
         };
         self.call(method, params, Pending::History(Box::new(comparison)), ctx);
     }
@@ -307,7 +306,7 @@ impl Thread {
     /// Interrupts turns that must not go on.
     pub(super) fn interrupt_mistrusted(&mut self, ctx: &mut Context<Self>) {
         for turn_id in std::mem::take(&mut self.recovery.to_interrupt) {
-            let params = json!({ "threadId": self.id, "turnId": turn_id });
+            let params = json!({ "turnId": turn_id });
             self.call(
                 "turn/interrupt",
                 params,

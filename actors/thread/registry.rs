@@ -22,6 +22,7 @@ use super::messages::{
     Command, DecideRequest, Deleted, ParkAll, ReadRequestParams, ThreadDeleted, ToThread,
 };
 use super::paths::Paths;
+use super::recreate::PendingRecreate;
 use super::registry_create::PendingCreate;
 use super::registry_recovery::Recovering;
 use super::registry_requests::Own;
@@ -91,6 +92,11 @@ pub struct ThreadRegistry {
     pub(super) newest: Incarnation,
     /// `thread/start` calls that wait.
     pub(super) creating: HashMap<u64, PendingCreate>,
+    /// Sessions for which another thread is being started.
+    pub(super) recreating: HashMap<u64, PendingRecreate>,
+    /// Sessions by the id of the runtime's thread, where that is another one. One entry for each
+    /// thread that was started so; they stay, because the runtime may still speak of a deleted one.
+    pub(super) aliases: HashMap<ThreadId, ThreadId>,
     /// Sessions deleted in this life of the manager.
     pub(super) tombstones: HashMap<ThreadId, Deleted>,
     /// Sessions in which something was unfinished when the manager ended last.
@@ -147,6 +153,8 @@ pub fn registry_spec(
                 runtime: None,
                 newest: Incarnation::default(),
                 creating: HashMap::new(),
+                recreating: HashMap::new(),
+                aliases: HashMap::new(),
                 tombstones: HashMap::new(),
                 settled: HashSet::new(),
                 panics: 0,
@@ -216,6 +224,9 @@ impl ThreadRegistry {
         let id = stored.record.id.clone();
         if let Some(parent) = &stored.record.parent {
             self.remember_parent(&id, parent);
+        }
+        if let Some(runtime_id) = &stored.record.runtime_id {
+            self.aliases.insert(runtime_id.clone(), id.clone());
         }
         let loaded = self.loaded.remove(&id);
         let (shared, runtime) = (self.shared.clone(), self.runtime.clone());

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use cm_core::controls::Controls;
+use cm_core::compat::Version;
+use cm_core::controls::{Controls, NetworkAccess};
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::ThreadId;
 use cm_core::thread::{Kept, THREAD_RECORD_VERSION, ThreadRecord};
@@ -79,20 +80,8 @@ impl ThreadRegistry {
             .filter(|tools| !tools.is_empty())
             .map(|tools| tool_specs(&tools, up.profile.version));
         let cwd = cwd.to_string_lossy().into_owned();
-        let mut params = json!({
-            "cwd": cwd,
-            "sandbox": controls.filesystem_sandbox.as_str(),
-            "approvalPolicy": controls.approval_policy_param(up.profile.version),
-        });
-        if let Some(model) = &controls.model {
-            params["model"] = json!(model);
-        }
-        if let Some(tools) = &dynamic_tools {
-            params["dynamicTools"] = tools.clone();
-        }
-        if controls.network_access == cm_core::controls::NetworkAccess::Enabled {
-            params["config"] = json!({ "sandbox_workspace_write.network_access": true });
-        }
+        let version = up.profile.version;
+        let params = start_params(&cwd, &controls, dynamic_tools.as_ref(), version);
         let token = self.shared.next_token();
         let call = Call {
             owner: Owner::Registry { token },
@@ -113,6 +102,9 @@ impl ThreadRegistry {
     /// The child answered `thread/start` or `thread/fork`; the thread's actor is there before anything else of the
     /// thread is looked at.
     pub(super) fn created(&mut self, token: u64, outcome: &CallOutcome) {
+        if self.recreated(token, outcome) {
+            return;
+        }
         let Some(pending) = self.creating.remove(&token) else {
             return;
         };
@@ -150,6 +142,7 @@ impl ThreadRegistry {
         let mut record = ThreadRecord {
             version: THREAD_RECORD_VERSION,
             id: id.clone(),
+            runtime_id: None,
             title: None,
             cwd,
             controls,
@@ -182,6 +175,9 @@ impl ThreadRegistry {
 
     /// Every session that was being created fails: the child is gone.
     pub(super) fn fail_creating(&mut self) {
+        for (_, pending) in self.recreating.drain() {
+            pending.fail();
+        }
         for (_, pending) in self.creating.drain() {
             let failure = CallFailure::Unavailable.failure("thread/start");
             answer(pending.reply, Err(failure.into()));
@@ -194,6 +190,7 @@ impl ThreadRegistry {
         ThreadRecord {
             version: THREAD_RECORD_VERSION,
             id: id.clone(),
+            runtime_id: None,
             title: None,
             cwd: self.shared.config.default_cwd.to_string_lossy().into_owned(),
             controls: self.defaults(),
@@ -212,6 +209,30 @@ impl ThreadRegistry {
             subagents: Vec::new(),
         }
     }
+}
+
+/// Params of `thread/start`.
+pub(super) fn start_params(
+    cwd: &str,
+    controls: &Controls,
+    dynamic_tools: Option<&Value>,
+    version: Option<Version>,
+) -> Value {
+    let mut params = json!({
+        "cwd": cwd,
+        "sandbox": controls.filesystem_sandbox.as_str(),
+        "approvalPolicy": controls.approval_policy_param(version),
+    });
+    if let Some(model) = &controls.model {
+        params["model"] = json!(model);
+    }
+    if let Some(tools) = dynamic_tools {
+        params["dynamicTools"] = tools.clone();
+    }
+    if controls.network_access == NetworkAccess::Enabled {
+        params["config"] = json!({ "sandbox_workspace_write.network_access": true });
+    }
+    params
 }
 
 /// The runtime takes any folder; a person who mistyped one wants to know now.

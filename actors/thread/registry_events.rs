@@ -105,7 +105,8 @@ impl ThreadRegistry {
         let mut shares: Vec<(ThreadId, Vec<usize>)> = Vec::new();
         let mut places: HashMap<ThreadId, usize> = HashMap::new();
         for (index, item) in batch.items.iter().enumerate() {
-            match (&item.kind, &item.thread_id) {
+            let session = item.thread_id.as_ref().map(|id| self.session_of(id).clone());
+            match (&item.kind, &session) {
                 (InboundKind::Answer { token, outcome }, None) => self.created(*token, outcome),
                 (_, Some(thread_id)) if self.tombstones.contains_key(thread_id) => {
                     self.of_deleted(&batch, item);
@@ -341,7 +342,7 @@ impl ThreadRegistry {
     /// An item that belongs to no living thread.
     fn threadless(&self, batch: &Batch, item: &Inbound) {
         let session = match &item.thread_id {
-            Some(thread_id) => SessionPieces::new(thread_id, None, None),
+            Some(thread_id) => SessionPieces::new(self.session_of(thread_id), None, None),
             None => SessionPieces::none(),
         };
         let (turn_id, received_at) = (item.turn_id.as_deref(), batch.received_at.as_str());

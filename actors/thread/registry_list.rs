@@ -30,7 +30,9 @@ impl ThreadRegistry {
     pub(super) fn read_lists(&self, ctx: &mut Context<Self>) {
         self.shared.index.begin_reading();
         let work = read_lists(self.shared.index.clone(), self.shared.store.clone());
-        ctx.spawn(work.into_actor(self));
+        ctx.spawn(work.into_actor(self).map(|aliases, registry, _| {
+            registry.aliases.extend(aliases);
+        }));
     }
 
     /// Shows a thread whose actor is gone as one that does nothing.
@@ -61,12 +63,15 @@ impl Thread {
     }
 }
 
-async fn read_lists(index: SessionIndex, store: StoreHandle) {
+/// Reads all rows. Answers whose threads the runtime knows by another id: a registry that was
+/// restarted alone has to know before it hears of them.
+async fn read_lists(index: SessionIndex, store: StoreHandle) -> Aliases {
     let mut after: Option<Vec<u8>> = None;
+    let mut aliases = Aliases::new();
     loop {
         let from = after.clone();
         let read = store.read(move |store| read_rows(store, from.as_deref())).await;
-        let (rows, last) = match read {
+        let Rows { rows, aliases: read, last } = match read {
             Ok(page) => page,
             Err(error) => {
                 tracing::error!(%error, "the lists of sessions cannot be read yet");
@@ -75,32 +80,44 @@ async fn read_lists(index: SessionIndex, store: StoreHandle) {
             }
         };
         index.add_read(rows);
+        aliases.extend(read);
         if last.is_none() {
-            return index.end_reading();
+            index.end_reading();
+            return aliases;
         }
         after = last;
     }
 }
 
-/// A page of rows, and where the next one starts. Runs where the store is read, so that the control
+/// Sessions by the id of the runtime's thread.
+type Aliases = Vec<(ThreadId, ThreadId)>;
+
+/// A page of rows.
+struct Rows {
+    rows: Vec<SessionRow>,
+    aliases: Aliases,
+    /// Where the next one starts.
+    last: Option<Vec<u8>>,
+}
+
+/// Reads a page of rows. Runs where the store is read, so that the control
 /// arbiter decodes nothing.
-fn read_rows(
-    store: &dyn Store,
-    after: Option<&[u8]>,
-) -> Result<(Vec<SessionRow>, Option<Vec<u8>>), StoreError> {
+fn read_rows(store: &dyn Store, after: Option<&[u8]>) -> Result<Rows, StoreError> {
     let ThreadPage { records, damaged, last } = read_thread_page(store, after, PAGE)?;
     for error in damaged {
         tracing::error!(%error, "a session is not listed: its record is damaged");
     }
     let mut rows = Vec::with_capacity(records.len());
+    let mut aliases = Aliases::new();
     for record in &records {
+        aliases.extend(record.runtime_id.clone().map(|runtime_id| (runtime_id, record.id.clone())));
         // One that is at something says so itself when its actor starts.
         match SessionRow::encode(&view::summary(record, view::IDLE)) {
             Ok(row) => rows.push(row),
             Err(error) => tracing::error!(thread = %record.id, %error, "a session is not listed"),
         }
     }
-    Ok((rows, last))
+    Ok(Rows { rows, aliases, last })
 }
 
 impl ThreadRegistry {

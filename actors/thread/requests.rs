@@ -141,7 +141,7 @@ impl Thread {
         };
         let turn_id = record.turn_id.clone().filter(|turn| self.state.is_running(turn));
         let Some(turn_id) = turn_id.filter(|_| stops) else { return };
-        let params = json!({ "threadId": self.id, "turnId": turn_id });
+        let params = json!({ "turnId": turn_id });
         self.call(
             "turn/interrupt",
             params,

@@ -37,7 +37,7 @@ impl Thread {
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         // A name makes the runtime write the thread to its disk, so that it can be resumed before
         // its first turn.
-        let params = json!({ "threadId": self.id, "name": UNTITLED });
+        let params = json!({ "name": UNTITLED });
         let pending = Pending::FirstName { warnings, result, reply };
         self.call("thread/name/set", params, pending, ctx);
     }
@@ -109,7 +109,6 @@ impl Thread {
     ) {
         let version = self.runtime.as_ref().and_then(|up| up.profile.version);
         let mut params = json!({
-            "threadId": self.id,
             "approvalPolicy": controls.approval_policy_param(version),
             "sandbox": controls.filesystem_sandbox.as_str(),
             "excludeTurns": true,
@@ -133,9 +132,10 @@ impl Thread {
             Ok(result) => result,
             // A loaded thread without a first turn cannot be resumed, and need not be.
             Err(error) if error.is_unknown_thread() && !loads && then.is_send() => Value::Null,
+            // Nothing was said in it, so nothing is lost. No other thread that is not found is begun
+            // anew.
             Err(error) if error.is_unknown_thread() && !self.state.record.materialized => {
-                then.refuse(SessionError::NotMaterialized(self.id.clone()));
-                return self.finish_recovery(ctx);
+                return self.recreate(controls, then, ctx);
             }
             Err(error) => return self.resume_failed(error, then, ctx),
         };
@@ -163,6 +163,17 @@ impl Thread {
                 self.compare(loaded, ctx);
             }
         }
+        self.after_resume(then, controls, &result, ctx);
+    }
+
+    /// Goes on with what the thread was loaded for; `result` is what the runtime said of it.
+    pub(super) fn after_resume(
+        &mut self,
+        then: AfterResume,
+        controls: Controls,
+        result: &Value,
+        ctx: &mut Context<Self>,
+    ) {
         match then {
             AfterResume::Send { body, warnings, reply } => {
                 self.send_loaded(body, controls, warnings, reply, ctx);
@@ -233,7 +244,7 @@ impl Thread {
         reply: Reply<SessionSummary>,
         ctx: &mut Context<Self>,
     ) {
-        let params = json!({ "threadId": self.id, "name": title });
+        let params = json!({ "name": title });
         self.call("thread/name/set", params, Pending::Rename { title, reply }, ctx);
     }
 
@@ -267,8 +278,7 @@ impl Thread {
         if self.state.record.archived {
             return answer(reply, Ok(()));
         }
-        let params = json!({ "threadId": self.id });
-        self.call("thread/archive", params, Pending::Archive { reply }, ctx);
+        self.call("thread/archive", json!({}), Pending::Archive { reply }, ctx);
     }
 
     pub(super) fn archived(&mut self, outcome: Result<Value, CallFailure>, reply: Reply<()>) {
@@ -312,8 +322,7 @@ impl Thread {
             };
             return answer(reply, Ok(created));
         }
-        let params = json!({ "threadId": self.id });
-        self.call("thread/unarchive", params, Pending::Unarchive { reply }, ctx);
+        self.call("thread/unarchive", json!({}), Pending::Unarchive { reply }, ctx);
     }
 
     pub(super) fn unarchived(

@@ -107,6 +107,10 @@ impl Handler<Link> for ThreadRegistry {
     type Result = ();
 
     fn handle(&mut self, link: Link, ctx: &mut Self::Context) {
+        let link = Link {
+            parent: self.session_of(&link.parent).clone(),
+            child: self.session_of(&link.child).clone(),
+        };
         let Link { parent, child } = &link;
         let has_another = self.parents.get(child).is_some_and(|known| known != parent);
         if has_another || is_under(&self.parents, parent, child) {

@@ -26,7 +26,7 @@ pub(super) fn summary(record: &ThreadRecord, activity: &str) -> SessionSummary {
         activity: activity.to_owned(),
         preview: record.preview().map(str::to_owned),
         archived: record.archived,
-        runtime_thread_id: None,
+        runtime_thread_id: record.runtime_id.clone(),
         problem: record.problem.clone(),
         parent_session_id: record.parent.clone(),
     }

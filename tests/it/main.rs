@@ -37,6 +37,7 @@ mod common;
 mod flow_actions;
 mod flow_approvals;
 mod flow_cli;
+mod flow_first_turn;
 mod flow_interrupts;
 mod flow_login;
 mod flow_mcp;

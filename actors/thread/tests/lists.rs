@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use cm_core::ids::ThreadId;
 use cm_core::wire::SessionList;
 use serde_json::json;
 
 use super::bench::{
-    Bench, Options, approval_request, count, notification, on_system, thread, turn_started,
+    Bench, Disk, Options, approval_request, count, notification, on_system, thread, turn_ended,
+    turn_started,
 };
 use crate::index::{ListQuery, ProjectFilter};
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Store, WriteBatch, put_thread, read_thread};
 
 /// The titles of a list, newest first.
 async fn titles(bench: &Bench, archived: bool) -> Vec<String> {
@@ -42,6 +44,29 @@ fn lists_follow_what_the_child_says_and_are_read_anew_with_the_registry() {
         bench.supervisor.restart("threads").await.unwrap();
         bench.supervisor.tree().await.unwrap();
         assert_eq!(titles(&bench, true).await, ["One idle"]);
+    });
+}
+
+/// The registry alone was restarted, and the thread's actor is not alive.
+#[test]
+fn what_the_runtime_says_of_a_thread_with_another_id_is_its_sessions() {
+    on_system(async {
+        let disk = Disk::default();
+        let bench = Bench::new(disk.clone()).await;
+        bench.says(vec![turn_started(), turn_ended()]).await;
+        bench.detail().await;
+        drop(bench);
+        let mut record = read_thread(&disk, &thread()).unwrap().unwrap().record;
+        record.runtime_id = Some(ThreadId::parse("other").unwrap());
+        let mut batch = WriteBatch::default();
+        put_thread(&mut batch, &record).unwrap();
+        disk.commit(&[batch]).unwrap();
+
+        let mut bench = Bench::new(disk).await;
+        assert_eq!(titles(&bench, false).await.len(), 1);
+        bench.says(vec![notification("item/plan", &json!({ "threadId": "other" }))]).await;
+        assert_eq!(bench.frame("app_server.item.plan").await["threadId"], "t");
+        assert_eq!(titles(&bench, false).await.len(), 1, "it is no session of its own");
     });
 }
 

@@ -24,6 +24,10 @@ pub struct ThreadRecord {
     pub version: u32,
     /// Session id.
     pub id: ThreadId,
+    /// The runtime's thread where its id is another one: it took the place of one that never had a
+    /// turn.
+    #[serde(default)]
+    pub runtime_id: Option<ThreadId>,
     /// Title, once one was given.
     pub title: Option<Title>,
     /// Working directory.
@@ -74,6 +78,11 @@ pub struct Title {
 }
 
 impl ThreadRecord {
+    /// The id by which the runtime knows the thread.
+    pub fn runtime_id(&self) -> &ThreadId {
+        self.runtime_id.as_ref().unwrap_or(&self.id)
+    }
+
     /// The title to show: the given one, the runtime's name, the preview, or `New chat`.
     pub fn shown_title(&self) -> &str {
         let given = self.title.as_ref().map(|title| title.text.as_str());

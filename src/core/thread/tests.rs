@@ -15,6 +15,7 @@ fn state() -> ThreadState {
     let record = ThreadRecord {
         version: THREAD_RECORD_VERSION,
         id: ThreadId::parse("t").unwrap(),
+        runtime_id: None,
         title: None,
         cwd: "/".to_owned(),
         controls: Controls::default(),
