@@ -1,6 +1,8 @@
 //! What the runtime does with a thread beside turns: compaction, review, turns taken back.
 
 use actix::prelude::*;
+use cm_core::compat::Version;
+use cm_core::controls::Controls;
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::thread::{ItemRecord, TurnRecord, TurnStatus, Writes};
 use serde_json::{Value, json};
@@ -10,6 +12,7 @@ use super::calls::{AfterResume, Pending, answer};
 use super::error::SessionError;
 use super::messages::Reply;
 use crate::app_server::CallFailure;
+use crate::clock;
 use crate::store::{Store, read_latest_items, read_latest_turns};
 
 /// Turns among which those to be taken back are looked for: the most that can be at once.
@@ -17,6 +20,9 @@ const MOST_TURNS: usize = 10_000;
 
 /// Items among which their messages are looked for.
 const MOST_ITEMS: usize = 20_000;
+
+/// The first version that is known to review with the settings that it was told last.
+const TAKES_SETTINGS: Version = Version::new(0, 155, 0);
 
 /// Something that the runtime does with a thread.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +44,11 @@ pub enum ThreadAction {
 }
 
 impl ThreadAction {
+    /// Whether the runtime runs a turn for it, in which the model may do something.
+    fn runs_turn(&self) -> bool {
+        matches!(self, Self::Compact | Self::Review { .. })
+    }
+
     /// The runtime's method, as errors name it.
     pub fn method(&self) -> &'static str {
         match self {
@@ -90,6 +101,12 @@ impl Thread {
         ctx: &mut Context<Self>,
     ) {
         let method = action.method();
+        if !matches!(action, ThreadAction::RollBack { .. }) && !self.child_has(method) {
+            return answer(reply, Err(CallFailure::unknown_method(method).into()));
+        }
+        if action.runs_turn() && self.in_force.as_ref() != Some(&self.state.record.controls) {
+            return self.bring_into_force(action, reply, ctx);
+        }
         let mut params = json!({});
         match action {
             ThreadAction::RollBack { turns } => return self.roll_back(turns, reply, ctx),
@@ -99,10 +116,76 @@ impl Thread {
             }
             ThreadAction::Compact | ThreadAction::CleanTerminals => {}
         }
-        if !self.child_has(method) {
-            return answer(reply, Err(CallFailure::unknown_method(method).into()));
-        }
         self.call(method, params, Pending::Act { method, reply }, ctx);
+    }
+
+    /// Lets the session's controls count before something that runs a turn without naming any:
+    /// the runtime would run it with those of the last turn.
+    fn bring_into_force(
+        &mut self,
+        action: ThreadAction,
+        reply: Reply<Value>,
+        ctx: &mut Context<Self>,
+    ) {
+        const METHOD: &str = "thread/settings/update";
+        let controls = self.state.record.controls.clone();
+        if self.takes_settings() {
+            let version = self.runtime.as_ref().and_then(|up| up.profile.version);
+            let mut params = json!({
+                "approvalPolicy": controls.approval_policy_param(version),
+                "sandboxPolicy": controls.sandbox_policy_param(),
+            });
+            if let Some(model) = &controls.model {
+                params["model"] = json!(model);
+            }
+            return self.call(METHOD, params, Pending::Settings { controls, action, reply }, ctx);
+        }
+        // The controls of a resume are ignored while the thread is loaded, and a turn would end with
+        // the unloading.
+        if self.is_busy_with_turns() {
+            return answer(reply, Err(turn_runs().into()));
+        }
+        self.call("thread/unsubscribe", json!({}), Pending::Unload { action, reply }, ctx);
+    }
+
+    /// Whether the runtime runs everything with the settings that it was told last. Codex 0.106
+    /// cannot be told, and 0.140 reviews with those with which it loaded the thread.
+    pub(super) fn takes_settings(&self) -> bool {
+        let version = self.runtime.as_ref().and_then(|up| up.profile.version);
+        version.is_none_or(|version| version >= TAKES_SETTINGS)
+            && self.child_has("thread/settings/update")
+    }
+
+    /// The runtime took the controls, or did not.
+    pub(super) fn settings_taken(
+        &mut self,
+        outcome: Result<Value, CallFailure>,
+        controls: Controls,
+        action: ThreadAction,
+        reply: Reply<Value>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Err(error) = outcome {
+            return self.acted("thread/settings/update", Err(error), reply, ctx);
+        }
+        self.in_force = Some(controls);
+        self.act_loaded(action, reply, ctx);
+    }
+
+    /// The runtime no longer has the thread loaded: it is loaded again, with the controls.
+    pub(super) fn unloaded(
+        &mut self,
+        outcome: Result<Value, CallFailure>,
+        action: ThreadAction,
+        reply: Reply<Value>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Err(error) = outcome {
+            return self.acted("thread/unsubscribe", Err(error), reply, ctx);
+        }
+        self.loaded = None;
+        let controls = self.state.record.controls.clone();
+        self.resume(controls, AfterResume::Act { action, reply }, ctx);
     }
 
     /// The runtime did something, or did not.
@@ -114,7 +197,15 @@ impl Thread {
         ctx: &mut Context<Self>,
     ) {
         match outcome {
-            Ok(result) => answer(reply, Ok(result)),
+            Ok(result) => {
+                // A review's turn is named here; what the runtime then says to have begun may be
+                // another name of it.
+                if let Some(turn_id) = result.pointer("/turn/id").and_then(Value::as_str) {
+                    let writes = self.state.turn_began(turn_id, clock::now_ms());
+                    self.note(writes);
+                }
+                answer(reply, Ok(result));
+            }
             Err(error) => self.explain(error.failure(method), ctx, |_, failure, _| {
                 answer(reply, Err(failure.into()));
             }),

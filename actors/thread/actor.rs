@@ -7,20 +7,19 @@ use std::time::Duration;
 
 use actix::WeakRecipient;
 use actix::prelude::*;
+use cm_core::controls::Controls;
 use cm_core::error::Failure;
-use cm_core::event::{Audience, Durability, Event, FrameBatch, Method, SessionPieces};
+use cm_core::event::{Audience, Event, FrameBatch, Method, SessionPieces};
 use cm_core::ids::{Incarnation, ProjectId, RequestId, ThreadId};
 use cm_core::request::{ExpiryReason, RequestRecord};
 use cm_core::rpc::{RawJson, RpcId};
 use cm_core::thread::{Ended, ThreadRecord, ThreadState, Writes};
 use cm_core::wire::{MessageAccepted, SendMessage, SessionSummary};
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::calls::Pending;
 use super::config::ThreadConfig;
-use super::frames;
 use super::messages::{Deleted, Reply, RequestNews};
 use super::paths::Paths;
 use super::recovery::{HISTORY_DEADLINE, Recovery};
@@ -127,6 +126,8 @@ pub(super) struct Thread {
     pub(super) runtime: Option<RuntimeUp>,
     /// The life of the child in which the thread is loaded.
     pub(super) loaded: Option<Incarnation>,
+    /// The controls with which the child has it loaded, as far as is known.
+    pub(super) in_force: Option<Controls>,
     /// Calls of the child that were not answered yet, by their number.
     pub(super) pending: HashMap<u64, Pending>,
     /// Changes that are not queued for the store yet.
@@ -205,6 +206,7 @@ impl Thread {
             requests: HashMap::new(),
             runtime,
             loaded,
+            in_force: None,
             pending: HashMap::new(),
             writes: WriteBatch::default(),
             record_changed: false,
@@ -310,33 +312,6 @@ impl Thread {
         }
     }
 
-    /// Adds an event of the manager's own.
-    pub(super) fn event<P: Serialize>(&mut self, kind: &str, to_everyone: bool, payload: &P) {
-        let audience =
-            if to_everyone { Audience::Everyone } else { Audience::Thread(self.id.clone()) };
-        let durability = Durability::DurableFirst;
-        frames::push(&mut self.frames, kind, &audience, Some(&self.id), durability, payload);
-    }
-
-    /// Adds an event that is stored in one batch with what is noted, and shown when that is on the
-    /// disk: a crash in between loses neither.
-    pub(super) fn tell_when_durable<P: Serialize>(
-        &mut self,
-        kind: &str,
-        to_everyone: bool,
-        payload: &P,
-    ) {
-        let to = if to_everyone { Audience::Everyone } else { Audience::Thread(self.id.clone()) };
-        let told = &mut self.durable.get_or_insert_default().frames;
-        frames::push(told, kind, &to, Some(&self.id), Durability::DurableFirst, payload);
-    }
-
-    /// Tells everyone that what lists show of the session has changed.
-    pub(super) fn session_updated(&mut self, reason: &str) {
-        let payload = json!({ "reason": reason, "session": self.summary() });
-        self.event("session_updated", true, &payload);
-    }
-
     /// Every running turn ends `interrupted`, every request expires, every call fails.
     pub(super) fn settle_down(&mut self, why: &str, reason: ExpiryReason) {
         // What was cut is loaded again and compared with the runtime's history.
@@ -344,7 +319,7 @@ impl Thread {
         self.recovery.wanted |= waiting || !self.state.running().is_empty();
         let received_at = clock::now_iso();
         for ended in self.state.runtime_down(why, clock::now_ms()) {
-            self.show_lost_turn(ended, &received_at);
+            self.show_untold_end(ended, &received_at);
         }
         self.expire_requests(reason, |_| true);
     }
@@ -353,14 +328,14 @@ impl Thread {
     pub(super) fn lose_turn(&mut self, turn_id: &str, why: &str) {
         self.recovery.wanted = true;
         let ended = self.state.turn_lost(turn_id, why, clock::now_ms());
-        self.show_lost_turn(ended, &clock::now_iso());
+        self.show_untold_end(ended, &clock::now_iso());
         self.expire_requests(ExpiryReason::TurnEnded, |request| {
             request.turn_id.as_deref() == Some(turn_id)
         });
     }
 
     /// Shows the end of a turn that the child does not tell of.
-    fn show_lost_turn(&mut self, ended: Ended, received_at: &str) {
+    pub(super) fn show_untold_end(&mut self, ended: Ended, received_at: &str) {
         self.note(ended.writes);
         let params = view::interrupted_params(&self.id, &ended.turn);
         let Ok(params) = RawJson::encode(&params) else { return };

@@ -52,6 +52,10 @@ pub(super) enum Pending {
     CleanTerminals,
     /// Something that the runtime does with the thread.
     Act { method: &'static str, reply: Reply<Value> },
+    /// `thread/settings/update` before something that runs a turn without naming controls.
+    Settings { controls: Controls, action: ThreadAction, reply: Reply<Value> },
+    /// `thread/unsubscribe` for the same where a version has no such method.
+    Unload { action: ThreadAction, reply: Reply<Value> },
     /// `thread/rollback` or `thread/revert`.
     RollBack { rolling: RollingBack, reply: Reply<Value> },
     /// A page of the runtime's history, for a thread that was cut.
@@ -74,7 +78,10 @@ impl Pending {
             Self::Rename { reply, .. } => answer(reply, Err(error)),
             Self::Archive { reply } => answer(reply, Err(error)),
             Self::Delete { reply, .. } => answer(reply, Err(error)),
-            Self::Act { reply, .. } | Self::RollBack { reply, .. } => answer(reply, Err(error)),
+            Self::Act { reply, .. }
+            | Self::Settings { reply, .. }
+            | Self::Unload { reply, .. }
+            | Self::RollBack { reply, .. } => answer(reply, Err(error)),
             Self::CleanTerminals | Self::History(_) => {}
         }
     }

@@ -386,6 +386,10 @@ impl Thread {
                 self.history_answered(*comparison, outcome.map(encoded), ctx);
             }
             Pending::Act { method, reply } => self.acted(method, outcome, reply, ctx),
+            Pending::Settings { controls, action, reply } => {
+                self.settings_taken(outcome, controls, action, reply, ctx);
+            }
+            Pending::Unload { action, reply } => self.unloaded(outcome, action, reply, ctx),
             Pending::RollBack { rolling, reply } => self.rolled_back(outcome, rolling, reply, ctx),
             Pending::Delete { file, reply } => self.deleted(outcome, file, reply, ctx),
             Pending::CleanTerminals => {
@@ -410,6 +414,9 @@ impl Thread {
             let message = "The Codex runtime started a turn without naming it.";
             return answer(reply, Err(SessionError::failed(ErrorCode::CodexError, message)));
         };
+        if self.takes_settings() {
+            self.in_force = Some(controls.clone());
+        }
         let writes = self.state.turn_began(&turn_id, clock::now_ms());
         self.note(writes);
         self.accept(turn_id, text, controls, warnings, reply);

@@ -42,7 +42,7 @@ impl Handler<RuntimeChanged> for Thread {
             RuntimeChanged::Up(up) => self.runtime = Some(up),
             RuntimeChanged::Down(down) => {
                 self.runtime = None;
-                self.loaded = None;
+                (self.loaded, self.in_force) = (None, None);
                 self.recovery.mistrusted = false;
                 let pending: Vec<Pending> = self.pending.drain().map(|(_, call)| call).collect();
                 for call in pending {
@@ -126,7 +126,8 @@ impl Thread {
             && let Some(turn_id) = turn_id
         {
             let writes = self.state.turn_began(turn_id, clock::now_ms());
-            begun = (!writes.is_empty()).then_some(turn_id);
+            let alone = self.state.running().len() == 1;
+            begun = (alone && !writes.is_empty()).then_some(turn_id);
             self.note(writes);
         }
         self.refresh_pieces();
@@ -143,9 +144,19 @@ impl Thread {
             let shown_turn = turn_id.map(str::to_owned).or_else(|| self.active_turn_id());
             let turn = shown_turn.as_deref();
             let event = Event { session: &session, turn_id: turn, received_at, method, params };
+            let ending = turn_id.filter(|_| ends_turn(method.name()));
+            let within = ending.map(|turn_id| self.state.begun_within(turn_id));
             self.frames.first(&event);
             self.apply(method.name(), turn_id, params, clock::now_ms());
             self.frames.last(&event);
+            for name in within.into_iter().flatten() {
+                let outer = ending.unwrap_or_default();
+                let ended = self.state.turn_ended_as(&name, outer, clock::now_ms());
+                self.show_untold_end(ended, received_at);
+                self.expire_requests(ExpiryReason::TurnEnded, |request| {
+                    request.turn_id.as_ref() == Some(&name)
+                });
+            }
         }
         if let Some(turn_id) = begun {
             self.turn_seen(turn_id);

@@ -1,11 +1,14 @@
 //! What a thread notes for the store, and what everyone may know of its state.
 
+use cm_core::event::{Audience, Durability};
 use cm_core::request::RequestRecord;
 use cm_core::thread::Writes;
 use cm_core::wire::SessionProblem;
+use serde::Serialize;
 use serde_json::json;
 
 use super::actor::Thread;
+use super::frames;
 use crate::clock;
 use crate::store::{
     OpenMark, StoreError, drop_items, drop_requests, put_item, put_note, put_open, put_request,
@@ -126,5 +129,32 @@ impl Thread {
             self.note(Writes { thread: true, ..Writes::default() });
             self.session_updated("problem_solved");
         }
+    }
+
+    /// Adds an event of the manager's own.
+    pub(super) fn event<P: Serialize>(&mut self, kind: &str, to_everyone: bool, payload: &P) {
+        let audience =
+            if to_everyone { Audience::Everyone } else { Audience::Thread(self.id.clone()) };
+        let durability = Durability::DurableFirst;
+        frames::push(&mut self.frames, kind, &audience, Some(&self.id), durability, payload);
+    }
+
+    /// Adds an event that is stored in one batch with what is noted, and shown when that is on the
+    /// disk: a crash in between loses neither.
+    pub(super) fn tell_when_durable<P: Serialize>(
+        &mut self,
+        kind: &str,
+        to_everyone: bool,
+        payload: &P,
+    ) {
+        let to = if to_everyone { Audience::Everyone } else { Audience::Thread(self.id.clone()) };
+        let told = &mut self.durable.get_or_insert_default().frames;
+        frames::push(told, kind, &to, Some(&self.id), Durability::DurableFirst, payload);
+    }
+
+    /// Tells everyone that what lists show of the session has changed.
+    pub(super) fn session_updated(&mut self, reason: &str) {
+        let payload = json!({ "reason": reason, "session": self.summary() });
+        self.event("session_updated", true, &payload);
     }
 }

@@ -172,6 +172,7 @@ impl Thread {
             return Err(SessionError::failed(ErrorCode::CodexError, message));
         };
         self.loaded = Some(incarnation);
+        self.in_force = Some(controls.clone());
         tracing::info!(thread = %self.id, runtime_thread = %runtime_id, "another thread was started \
             for a session that never had a turn");
         let now = clock::now_ms();

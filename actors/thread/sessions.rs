@@ -33,6 +33,7 @@ impl Thread {
         let ThreadRecord { cwd, controls, dynamic_tools, .. } = record;
         let known = &mut self.state.record;
         known.materialized = known.next_turn > 0;
+        self.in_force = Some(controls.clone());
         (known.cwd, known.controls, known.dynamic_tools) = (cwd, controls, dynamic_tools);
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         // A name makes the runtime write the thread to its disk, so that it can be resumed before
@@ -152,6 +153,9 @@ impl Thread {
             return self.finish_recovery(ctx);
         }
         self.recovery.mistrusted = false;
+        if loads {
+            self.in_force = Some(controls.clone());
+        }
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         if let Some(thread) = result.get("thread") {
             self.adopt(thread);

@@ -1,10 +1,13 @@
 //! What is done with a session beside turns: forks, turns taken back, compaction, review.
 
+use cm_testkit::model::{prompt, run_in_sandbox, say};
 use serde_json::{Value, json};
 
-use crate::common::{Act, Bench, DEADLINE, Kind, over_runtimes, rows, text};
+use crate::common::{Act, Bench, DEADLINE, Kind, over_runtimes, rows, text, turn_end};
 
 over_runtimes!(
+    a_review_is_interrupted_like_any_turn,
+    a_review_runs_with_the_controls_that_were_changed_last,
     a_fork_begins_with_the_history_and_goes_its_own_way,
     turns_are_taken_back,
     what_the_runtime_has_is_done_and_the_rest_is_said,
@@ -115,6 +118,57 @@ fn what_the_runtime_has_is_done_and_the_rest_is_said(kind: Kind) {
         let body = bench.act(&session, action, body).expect_status(400).body;
         assert_eq!(body["issues"][0]["path"][0], wrong, "{body}");
     }
+}
+
+fn a_review_runs_with_the_controls_that_were_changed_last(kind: Kind) {
+    if !kind.is_codex() {
+        // The embedded runtime has no review, which `what_the_runtime_has_is_done…` looks at.
+        return;
+    }
+    let bench = Bench::start(kind);
+    let session = bench.session_with(json!({ "approvalPolicy": "never" }));
+    let review = |file: &str| {
+        let mut stream = bench.app.stream(Some(&session));
+        stream.wait_type("ready", DEADLINE);
+        let command = run_in_sandbox(&format!("touch {file}"));
+        let instructions = prompt("go", [command, say("looked")]);
+        let begun = bench.act(&session, "review", json!({ "instructions": instructions }));
+        let turn = text(&begun.expect_status(200).body["result"]["turn"]["id"]);
+        assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
+        let turns = bench.detail(&session)["thread"]["turns"].clone();
+        let mut of_turns = turns.as_array().into_iter().flatten();
+        let all_ended = of_turns.all(|turn| turn["status"] == "completed");
+        assert!(all_ended, "none runs any more: {turns}");
+        bench.app.workspace().join(file).exists()
+    };
+    bench.complete_turn(&session, &[Act::Say("one turn with the first controls")]);
+    assert!(review("written"), "the session may write");
+    let controls = json!({
+        "model": null, "approvalPolicy": "never", "networkAccess": "restricted",
+        "filesystemSandbox": "read-only",
+    });
+    let change = json!({ "scope": "session", "controls": controls });
+    bench.act(&session, "session-controls", change).expect_status(200);
+    assert!(!review("refused"), "the session may only read");
+}
+
+fn a_review_is_interrupted_like_any_turn(kind: Kind) {
+    if !kind.is_codex() {
+        // The embedded runtime has no review, which `what_the_runtime_has_is_done…` looks at.
+        return;
+    }
+    let bench = Bench::start(kind);
+    let session = bench.session();
+    let mut stream = bench.app.stream(Some(&session));
+    let instructions = kind.message(&[Act::Hold]);
+    let begun = bench.act(&session, "review", json!({ "instructions": instructions }));
+    let turn = text(&begun.expect_status(200).body["result"]["turn"]["id"]);
+    bench.model().wait_for(|request| request.body["input"].to_string().contains("go"), DEADLINE);
+    bench.act(&session, "interrupt", json!({})).expect_status(200);
+    assert_eq!(turn_end(&mut stream, &turn)["status"], "interrupted");
+    assert_eq!(bench.detail(&session)["session"]["activity"], "idle");
+    bench.release();
+    bench.complete_turn(&session, &[Act::Say("and the next turn")]);
 }
 
 fn a_session_that_does_not_exist_is_said_before_anything_else(kind: Kind) {

@@ -114,7 +114,7 @@ fn what_each_action_answers_before_the_first_turn(kind: Kind) {
         ("rollback", json!({ "numTurns": 1 }), rolled_back),
         ("fork", json!({}), (200, "")),
         ("compact", json!({}), of_codex),
-        ("review", json!({ "target": { "type": "uncommittedChanges" } }), of_codex),
+        ("review", json!({}), of_codex),
         ("archive", json!({}), (200, "")),
         ("unarchive", json!({}), (200, "")),
         ("background-terminals/clean", json!({}), (200, "")),

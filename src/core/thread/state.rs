@@ -196,6 +196,20 @@ impl ThreadState {
         Ended { turn, news: true, writes }
     }
 
+    /// Turns that began while this one ran, and run. The runtime runs one at a time: they are other
+    /// names of it, as codex gives to a review, and nobody says how they end.
+    pub fn begun_within(&self, turn_id: &str) -> Vec<String> {
+        let outer = self.running.iter().skip_while(|turn| turn.id != turn_id);
+        outer.skip(1).map(|turn| turn.id.clone()).collect()
+    }
+
+    /// A turn ends as the one did within which it began.
+    pub fn turn_ended_as(&mut self, turn_id: &str, outer: &str, now_ms: i64) -> Ended {
+        let outer = self.ended.iter().find(|turn| turn.id == outer);
+        let status = outer.map_or(TurnStatus::Interrupted, |turn| turn.status);
+        self.turn_ended(turn_id, status, None, now_ms)
+    }
+
     /// A turn that runs is over, and nobody says how it ended: it ends `interrupted`.
     pub fn turn_lost(&mut self, turn_id: &str, why: &str, now_ms: i64) -> Ended {
         for turn in self.running.iter_mut().filter(|turn| turn.id == turn_id) {

@@ -311,3 +311,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_turn_that_began_within_another_one_ends_with_it() {
+    let mut thread = state();
+    thread.turn_began("review", 1);
+    thread.turn_began("another-name", 2);
+    assert_eq!(thread.begun_within("another-name"), Vec::<String>::new());
+    assert_eq!(thread.begun_within("unknown"), Vec::<String>::new());
+    let within = thread.begun_within("review");
+    assert_eq!(within, ["another-name"]);
+    thread.turn_ended("review", TurnStatus::Failed, None, 3);
+    let ended = thread.turn_ended_as(&within[0], "review", 3);
+    assert_eq!((ended.turn.status, ended.news), (TurnStatus::Failed, true));
+    assert_eq!(thread.active_turn(), None);
+}
