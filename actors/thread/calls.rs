@@ -11,6 +11,7 @@ use super::actions::{RollingBack, ThreadAction};
 use super::error::SessionError;
 use super::messages::{Deleted, Reply, SteerFailure};
 use super::recovery::Comparison;
+use super::registry_create::Remarks;
 
 /// A call that waits, and what its answer is for.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(super) enum Pending {
     /// `turn/interrupt`.
     Interrupt { turn_id: String, tries: u32, reply: Option<Reply<String>> },
     /// `thread/name/set` right after `thread/start`.
-    FirstName { warnings: Vec<String>, result: Value, reply: Reply<SessionCreated> },
+    FirstName { remarks: Remarks, result: Value, reply: Reply<SessionCreated> },
     /// `thread/name/set`.
     Rename { title: String, reply: Reply<SessionSummary> },
     /// `thread/archive`.

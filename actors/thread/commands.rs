@@ -38,8 +38,8 @@ impl Handler<Command> for Thread {
             return AtomicResponse::new(self.flush());
         }
         match command {
-            Command::Created { record, result, warnings, reply } => {
-                self.created(*record, result, warnings, reply, ctx)
+            Command::Created { record, result, remarks, reply } => {
+                self.created(*record, result, remarks, reply, ctx)
             }
             Command::ForkSource(reply) => self.fork_source(reply, ctx),
             Command::Forked { source, result, reply } => self.forked(&source, result, reply, ctx),
@@ -372,11 +372,11 @@ impl Thread {
             Pending::Resume { then, controls, loads } => {
                 self.resumed(outcome, controls, loads, then, ctx);
             }
-            Pending::FirstName { warnings, result, reply } => {
+            Pending::FirstName { remarks, result, reply } => {
                 if let Err(error) = outcome {
                     tracing::debug!(thread = %self.id, %error, "the runtime took no name");
                 }
-                self.answer_created(result, warnings, reply);
+                self.answer_created(result, remarks, reply);
             }
             Pending::Rename { title, reply } => self.renamed(title, outcome, reply),
             Pending::Archive { reply } => self.archived(outcome, reply),

@@ -15,7 +15,7 @@ use super::calls::answer;
 use super::error::SessionError;
 use super::messages::{Command, Reply, ToThread};
 use super::registry::ThreadRegistry;
-use super::registry_create::PendingCreate;
+use super::registry_create::{PendingCreate, Remarks};
 use crate::app_server::{Call, CallFailure, Owner};
 use crate::store::{CopiedHistory, StoreError, StoreHandle, copy_history};
 
@@ -72,7 +72,7 @@ impl ThreadRegistry {
             controls,
             cwd: source.cwd.clone(),
             dynamic_tools: source.dynamic_tools.clone(),
-            warnings: Vec::new(),
+            remarks: Remarks::default(),
             source: Some(source),
             reply,
         };
@@ -145,6 +145,7 @@ impl Thread {
                     session,
                     thread: told,
                     warnings: Vec::new(),
+                    trusts_project: false,
                 };
                 answer(reply, stored.map(|()| forked).map_err(SessionError::from));
             }));

@@ -20,6 +20,7 @@ use super::actions::ThreadAction;
 use super::assign::{MemberCommand, Place};
 use super::controls::{ChangedBy, ControlsChanged};
 use super::error::SessionError;
+use super::registry_create::Remarks;
 use super::subagents::Link;
 use crate::app_server::{Batch, RuntimeDown, RuntimeUp};
 use crate::index::{AttachedReader, ListQuery, Member, RowsChanged};
@@ -165,7 +166,7 @@ pub(super) enum Command {
     Created {
         record: Box<ThreadRecord>,
         result: Value,
-        warnings: Vec<String>,
+        remarks: Remarks,
         reply: Reply<SessionCreated>,
     },
     /// What a fork of the session takes over.

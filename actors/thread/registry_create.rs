@@ -1,11 +1,11 @@
 //! New sessions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actix::prelude::*;
-use cm_core::compat::Version;
-use cm_core::controls::{Controls, NetworkAccess};
+use cm_core::compat::{Version, trusts_folder};
+use cm_core::controls::{Controls, NetworkAccess, SandboxMode};
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::ThreadId;
 use cm_core::thread::{Kept, THREAD_RECORD_VERSION, ThreadRecord};
@@ -21,16 +21,31 @@ use super::registry::ThreadRegistry;
 use crate::app_server::{Call, CallFailure, CallOutcome, Owner};
 use crate::clock;
 
+/// What is worth knowing of a session that was made.
+#[derive(Debug, Default)]
+pub(super) struct Remarks {
+    pub(super) warnings: Vec<String>,
+    /// Whether Codex trusts its folder from now on.
+    pub(super) trusts_project: bool,
+}
+
 /// A session whose `thread/start` or `thread/fork` waits.
 #[derive(Debug)]
 pub(super) struct PendingCreate {
     pub(super) controls: Controls,
     pub(super) cwd: String,
     pub(super) dynamic_tools: Option<Value>,
-    pub(super) warnings: Vec<String>,
+    pub(super) remarks: Remarks,
     /// The session that it is a fork of.
     pub(super) source: Option<Box<ThreadRecord>>,
     pub(super) reply: Reply<SessionCreated>,
+}
+
+/// Where a session is to work.
+struct Folder {
+    path: PathBuf,
+    /// Whether it lies in a repository.
+    in_repository: bool,
 }
 
 impl Handler<StartSession> for ThreadRegistry {
@@ -51,13 +66,16 @@ impl Handler<StartSession> for ThreadRegistry {
                 .cage
                 .check(&folder, sandbox)
                 .map_err(|error| Failure::new(ErrorCode::UnsafeWorkspace, error.to_string()))?;
-            check_cwd(&folder)
+            check_cwd(&folder)?;
+            Ok(folder.ancestors().any(|folder| folder.join(".git").exists()))
         });
-        Box::pin(look.into_actor(self).map(move |checked, registry, _| {
-            if let Err(failure) = checked.and_then(|checked| checked) {
-                return answer(reply, Err(failure.into()));
-            }
-            if let Err((reply, error)) = registry.create(body, controls, &cwd, reply) {
+        Box::pin(look.into_actor(self).map(move |looked, registry, _| {
+            let in_repository = match looked.and_then(|looked| looked) {
+                Ok(in_repository) => in_repository,
+                Err(failure) => return answer(reply, Err(failure.into())),
+            };
+            let folder = Folder { path: cwd, in_repository };
+            if let Err((reply, error)) = registry.create(body, controls, &folder, reply) {
                 answer(reply, Err(error));
             }
         }))
@@ -69,7 +87,7 @@ impl ThreadRegistry {
         &mut self,
         body: CreateSession,
         controls: Controls,
-        cwd: &Path,
+        folder: &Folder,
         reply: Reply<SessionCreated>,
     ) -> Result<(), (Reply<SessionCreated>, SessionError)> {
         let Some(up) = &self.runtime else {
@@ -79,7 +97,7 @@ impl ThreadRegistry {
             .dynamic_tools
             .filter(|tools| !tools.is_empty())
             .map(|tools| tool_specs(&tools, up.profile.version));
-        let cwd = cwd.to_string_lossy().into_owned();
+        let cwd = folder.path.to_string_lossy().into_owned();
         let version = up.profile.version;
         let params = start_params(&cwd, &controls, dynamic_tools.as_ref(), version);
         let token = self.shared.next_token();
@@ -93,8 +111,12 @@ impl ThreadRegistry {
         if let Err(error) = self.shared.app_server.start_call(call) {
             return Err((reply, error.failure("thread/start").into()));
         }
-        let warnings = Cage::warning(controls.filesystem_sandbox).into_iter().collect();
-        let pending = PendingCreate { controls, cwd, dynamic_tools, warnings, source: None, reply };
+        let may_write = controls.filesystem_sandbox != SandboxMode::ReadOnly;
+        let remarks = Remarks {
+            warnings: Cage::warning(controls.filesystem_sandbox).into_iter().collect(),
+            trusts_project: may_write && trusts_folder(up.profile.version, folder.in_repository),
+        };
+        let pending = PendingCreate { controls, cwd, dynamic_tools, remarks, source: None, reply };
         self.creating.insert(token, pending);
         Ok(())
     }
@@ -108,7 +130,7 @@ impl ThreadRegistry {
         let Some(pending) = self.creating.remove(&token) else {
             return;
         };
-        let PendingCreate { controls, cwd, dynamic_tools, warnings, source, reply } = pending;
+        let PendingCreate { controls, cwd, dynamic_tools, remarks, source, reply } = pending;
         let result = match read_outcome(outcome) {
             Ok(result) => result,
             Err(error) => {
@@ -170,7 +192,7 @@ impl ThreadRegistry {
             return self.hand_on(&id, Command::Forked { source, result, reply });
         }
         let record = Box::new(record);
-        self.hand_on(&id, Command::Created { record, result, warnings, reply });
+        self.hand_on(&id, Command::Created { record, result, remarks, reply });
     }
 
     /// Every session that was being created fails: the child is gone.

@@ -15,6 +15,7 @@ use super::calls::{AfterResume, Pending, answer};
 use super::detail;
 use super::error::SessionError;
 use super::messages::Reply;
+use super::registry_create::Remarks;
 use crate::app_server::CallFailure;
 use crate::clock;
 use crate::store::read_item;
@@ -25,7 +26,7 @@ impl Thread {
         &mut self,
         record: ThreadRecord,
         result: Value,
-        warnings: Vec<String>,
+        remarks: Remarks,
         reply: Reply<SessionCreated>,
         ctx: &mut Context<Self>,
     ) {
@@ -39,7 +40,7 @@ impl Thread {
         // A name makes the runtime write the thread to its disk, so that it can be resumed before
         // its first turn.
         let params = json!({ "name": UNTITLED });
-        let pending = Pending::FirstName { warnings, result, reply };
+        let pending = Pending::FirstName { remarks, result, reply };
         self.call("thread/name/set", params, pending, ctx);
     }
 
@@ -47,7 +48,7 @@ impl Thread {
     pub(super) fn answer_created(
         &mut self,
         result: Value,
-        warnings: Vec<String>,
+        remarks: Remarks,
         reply: Reply<SessionCreated>,
     ) {
         let writes = self.state.named(Some(UNTITLED), false, clock::now_ms());
@@ -58,8 +59,14 @@ impl Thread {
             result.get("thread").cloned().unwrap_or_else(|| self.state.record.thread.clone());
         self.tell_with_change("created");
         self.when_durable(Box::new(move |_, _, stored| {
-            let created =
-                SessionCreated { status: None, source_session_id: None, session, thread, warnings };
+            let created = SessionCreated {
+                status: None,
+                source_session_id: None,
+                session,
+                thread,
+                warnings: remarks.warnings,
+                trusts_project: remarks.trusts_project,
+            };
             answer(reply, stored.map(|()| created).map_err(SessionError::from));
         }));
     }
@@ -191,6 +198,7 @@ impl Thread {
                     session,
                     thread,
                     warnings: Vec::new(),
+                    trusts_project: false,
                 };
                 answer(reply, Ok(created));
             }
@@ -323,6 +331,7 @@ impl Thread {
                 session: self.summary(),
                 thread: self.state.record.thread.clone(),
                 warnings: Vec::new(),
+                trusts_project: false,
             };
             return answer(reply, Ok(created));
         }
@@ -357,6 +366,7 @@ impl Thread {
             session: self.summary(),
             thread: self.state.record.thread.clone(),
             warnings: Vec::new(),
+            trusts_project: false,
         };
         if news {
             self.tell_with_change("unarchived");

@@ -45,6 +45,7 @@ mod table;
 mod terminal;
 mod tool_calls;
 mod tool_input;
+mod trust;
 mod visible;
 
 pub use approvals::{ApprovalAction, ApprovalsArgs};

@@ -17,6 +17,7 @@ use crate::options::ClientOptions;
 use crate::render::one_line;
 use crate::resolve;
 use crate::terminal::Terminal;
+use crate::trust::{self, TrustArgs};
 
 /// How long one look for a server may take before it counts as absent.
 const GLANCE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +62,10 @@ pub struct RunArgs {
     /// What the agent may do
     #[command(flatten)]
     pub controls: ControlArgs,
+
+    /// Whether Codex may trust the folder
+    #[command(flatten)]
+    pub trust: TrustArgs,
 
     /// How much the model thinks
     #[command(flatten)]
@@ -143,7 +148,7 @@ pub(crate) fn converse(
     arguments: &RunArgs,
     message: TypedMessage,
     api: &Api,
-    terminal: Option<Terminal>,
+    mut terminal: Option<Terminal>,
     interrupted: &AtomicBool,
     console: &mut Console,
 ) -> Result<(), Failure> {
@@ -158,6 +163,8 @@ pub(crate) fn converse(
         None => {
             let cwd = working_directory(arguments.cd.clone())?;
             let create = arguments.controls.create(Some(cwd));
+            let agreed = arguments.trust.trust || arguments.answers.yes;
+            trust::agree(&create, agreed, api, terminal.as_mut(), console)?;
             let session = create_session(&create, api, deadline, interrupted, console)?;
             (session, ControlArgs::default().message(message.text, effort))
         }
@@ -203,6 +210,10 @@ pub(crate) fn create_session(
         ),
         Style::Dim,
     );
+    if created.trusts_project {
+        let trusted = format!("Codex trusts {} from now on", one_line(&created.session.cwd));
+        console.note(&trusted, Style::Dim);
+    }
     for warning in &created.warnings {
         console.note(&format!("warning: {}", one_line(warning)), Style::Yellow);
     }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
+use crate::console::{Console, Style};
+
 /// Longest line that is read, in bytes. The rest of a longer one is dropped.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
 
@@ -16,6 +18,9 @@ const MAX_LINES: usize = 64;
 
 /// Most reads that drop what was typed before a question. More than this is not a person.
 const MAX_DRAINED_READS: usize = 1024;
+
+/// How long a question that is answered with yes or no waits.
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 
 /// What the keyboard brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +103,14 @@ impl Terminal {
             None => sync_channel(1).1,
         })
     }
+}
+
+/// Asks something that is answered with yes or no. No answer in time is a no.
+pub(crate) fn confirmed(terminal: &mut Terminal, console: &mut Console, question: &str) -> bool {
+    terminal.forget_typed();
+    console.ask(question, Style::Bold);
+    let answer = terminal.wait(ANSWER_LIMIT).unwrap_or_default();
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 fn listen(source: impl Read + Send + 'static) -> Receiver<String> {

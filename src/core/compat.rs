@@ -76,6 +76,20 @@ pub struct Profile {
     pub methods: BTreeSet<String>,
 }
 
+/// Whether a thread that may write makes the runtime trust its folder: Codex then names it in its
+/// configuration, and reads the project's own `.codex` from there on. Until 0.155 it does so with
+/// any folder, 0.169 with a repository only (all tried); the embedded runtime has no such list.
+pub fn trusts_folder(version: Option<Version>, in_repository: bool) -> bool {
+    let is_codex = version.is_some_and(|version| version >= OLDEST_CODEX);
+    is_codex && (in_repository || version < Some(TRUSTS_REPOSITORIES))
+}
+
+/// The oldest version that is supported; the embedded runtime has the manager's.
+const OLDEST_CODEX: Version = Version::new(0, 106, 0);
+
+/// A version that trusts repositories only.
+const TRUSTS_REPOSITORIES: Version = Version::new(0, 169, 0);
+
 impl Profile {
     /// Whether the child has a method.
     ///
@@ -98,6 +112,14 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn which_folders_are_trusted_depends_on_the_version() {
+        let trusts = |version, in_repository| trusts_folder(Version::find(version), in_repository);
+        assert!(trusts("0.155.0", false) && trusts("0.155.0", true));
+        assert!(!trusts("0.169.0", false) && trusts("0.169.0", true));
+        assert!(!trusts("0.1.0", true) && !trusts_folder(None, true), "the embedded runtime");
+    }
 
     #[test]
     fn versions_are_found() {

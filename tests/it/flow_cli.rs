@@ -45,7 +45,8 @@ fn said(app: &TestApp, arguments: &[&str], code: u8) -> (String, String) {
 
 /// `run` in the workspace, where commands ask and may write.
 fn run<'a>(more: &[&'a str], message: &'a str) -> Vec<&'a str> {
-    let asks = ["run", "--sandbox", "workspace-write", "--approval-policy", "on-request"];
+    let asks =
+        ["run", "--trust", "--sandbox", "workspace-write", "--approval-policy", "on-request"];
     [&asks, more, &["--", message]].concat()
 }
 

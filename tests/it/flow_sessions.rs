@@ -1,5 +1,6 @@
 //! The life of sessions: names, archive, lists, deletion.
 
+use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cm_testkit::process::wait_until;
@@ -16,6 +17,7 @@ over_runtimes!(
     a_resumed_session_goes_on,
     a_session_that_waits_can_be_deleted,
     a_session_that_runs_can_be_archived,
+    a_folder_that_codex_trusts_from_now_on_is_said,
 );
 
 fn a_session_is_renamed(kind: Kind) {
@@ -204,4 +206,21 @@ fn listed(bench: &Bench, query: &str) -> Vec<Value> {
 
 fn ids(rows: &[Value]) -> Vec<&str> {
     rows.iter().filter_map(|row| row["sessionId"].as_str()).collect()
+}
+
+fn a_folder_that_codex_trusts_from_now_on_is_said(kind: Kind) {
+    let bench = Bench::start(kind);
+    let config = bench.app.codex_home().join("config.toml");
+    let trusted =
+        || fs::read_to_string(&config).is_ok_and(|text| text.contains("trust_level = \"trusted\""));
+    let says = |sandbox: &str| {
+        let body = json!({ "cwd": bench.app.workspace(), "filesystemSandbox": sandbox });
+        let created = bench.app.post("/api/sessions", body).expect_status(200).body;
+        created.get("trustsProject").cloned()
+    };
+    assert_eq!((says("read-only"), trusted()), (None, false));
+    let said = says("workspace-write");
+    assert_eq!(said, trusted().then_some(json!(true)));
+    // The newest trusts repositories only, and the tests may run outside of one.
+    assert!(kind != Kind::CodexOld || trusted());
 }

@@ -6,3 +6,4 @@ mod managing;
 mod requests;
 mod running;
 mod server;
+mod trusting;

@@ -65,7 +65,7 @@ fn the_answer_goes_to_standard_output_and_the_rest_around_it() {
     assert_eq!(bench.out.text(), "Hello\\u{9b}1m there\n");
     insta::assert_snapshot!(bench.err.text());
     // Nothing that comes back may be missed: the subscription stands before the message goes.
-    assert_eq!(server.lines(), [CREATE, STREAM, MESSAGE]);
+    assert_eq!(server.lines(), ["GET /api/health", CREATE, STREAM, MESSAGE]);
     let created = server.only(CREATE);
     assert_eq!(created.body["filesystemSandbox"], "workspace-write");
     let cwd = std::env::current_dir().unwrap();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::message::{AnswerArgs, ControlArgs, EffortArgs};
 use crate::options::ClientOptions;
+use crate::trust::TrustArgs;
 
 /// Arguments of `sessions`.
 #[derive(Debug, Clone, clap::Args)]
@@ -112,6 +113,10 @@ pub struct CreateArgs {
     /// What the agent may do
     #[command(flatten)]
     pub controls: ControlArgs,
+
+    /// Whether Codex may trust the folder
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// Arguments of `sessions rename`.

@@ -1,7 +1,7 @@
 //! The command itself, and its thin parts: one call each.
 
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cm_core::wire::{Rename, ResumeSession};
 use serde::Serialize;
@@ -14,10 +14,8 @@ use crate::failure::Failure;
 use crate::http::Api;
 use crate::resolve;
 use crate::run::{create_session, working_directory};
-use crate::terminal::Terminal;
-
-/// How long a question of this client waits for an answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+use crate::terminal::{Terminal, confirmed};
+use crate::trust;
 
 /// Does what was typed behind `sessions`.
 pub(crate) fn execute(
@@ -31,7 +29,9 @@ pub(crate) fn execute(
         SessionAction::Show(arguments) => list::show(arguments, api, console),
         SessionAction::Send(arguments) => send::send(arguments, api, interrupted, console),
         SessionAction::Tail(arguments) => tail::tail(arguments, api, interrupted, console),
-        SessionAction::Create(arguments) => create(arguments, api, console),
+        SessionAction::Create(arguments) => {
+            create(arguments, api, Terminal::of_process(false), console)
+        }
         SessionAction::Rename(arguments) => rename(arguments, api, console),
         SessionAction::Archive(arguments) => {
             act(&arguments.session, "archive", &json!({}), api, console)
@@ -50,8 +50,14 @@ pub(crate) fn execute(
     }
 }
 
-fn create(arguments: &CreateArgs, api: &Api, console: &mut Console) -> Result<(), Failure> {
+pub(crate) fn create(
+    arguments: &CreateArgs,
+    api: &Api,
+    mut terminal: Option<Terminal>,
+    console: &mut Console,
+) -> Result<(), Failure> {
     let body = arguments.controls.create(Some(working_directory(arguments.cd.clone())?));
+    trust::agree(&body, arguments.trust.trust, api, terminal.as_mut(), console)?;
     if console.json {
         let raw = api.post_value("/sessions", &body)?;
         return console.out_json(&raw);
@@ -96,10 +102,8 @@ pub(crate) fn delete(
                     .to_owned(),
             ));
         };
-        terminal.forget_typed();
-        console.ask(&format!("Delete {session} and its transcript for good? [y/N] "), Style::Bold);
-        let answer = terminal.wait(ANSWER_LIMIT).unwrap_or_default();
-        if !matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        let question = format!("Delete {session} and its transcript for good? [y/N] ");
+        if !confirmed(&mut terminal, console, &question) {
             return Err(Failure::NotConfirmed("nothing was deleted"));
         }
     }

@@ -182,6 +182,10 @@ pub struct SessionCreated {
     /// What is worth knowing, such as a sandbox that cannot protect the manager.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Whether Codex trusts the folder from now on, because the session may write there: it names
+    /// the folder in its configuration and reads the project's own `.codex`. Absent where not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trusts_project: bool,
 }
 
 /// `GET /api/sessions/:id`.
