@@ -2,6 +2,7 @@
 
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
+use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
 /// ISO-8601 UTC with milliseconds, as version 1 writes times.
@@ -22,6 +23,12 @@ pub fn iso(ms: i64) -> String {
         .unwrap_or_else(|| ms.to_string())
 }
 
+/// A moment of RFC 3339 in milliseconds since the Unix epoch; `None` for what is none.
+pub fn parse_iso(text: &str) -> Option<i64> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    i64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+}
+
 /// Now as ISO-8601 UTC with milliseconds.
 pub fn now_iso() -> String {
     iso(now_ms())
@@ -35,5 +42,7 @@ mod tests {
     fn moments_are_written_as_version_1_does() {
         assert_eq!(iso(1_795_216_936_644), "2026-11-20T23:22:16.644Z");
         assert_eq!(iso(i64::MAX), i64::MAX.to_string());
+        assert_eq!(parse_iso(&iso(1_795_216_936_644)), Some(1_795_216_936_644));
+        assert_eq!(parse_iso("2026-11-20"), None);
     }
 }

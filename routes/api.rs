@@ -23,7 +23,7 @@ use crate::metrics::HttpStats;
 use crate::security::Doorkeeper;
 use crate::{
     actions, codex, controls, docs, health, idempotency, jobs, metrics, openapi, projects,
-    requests, runtime, security, sessions, stream, transcript, turns,
+    requests, runtime, security, session_list, sessions, stream, transcript, turns,
 };
 
 /// Facts about the server that do not change while it runs.
@@ -203,7 +203,7 @@ routes! {
     post "/api/sessions/{id}/suggested-request" => jobs::suggest,
     post "/api/sessions/{id}/suggested-request/jobs" => jobs::queue_suggestion,
     post "/api/sessions/{id}/suggested-request/upsert" => jobs::upsert_suggestion,
-    read "/api/sessions" => sessions::list,
+    read "/api/sessions" => session_list::list,
     once "/api/sessions" => sessions::create,
     read "/api/sessions/{id}" => sessions::read,
     delete "/api/sessions/{id}" => sessions::delete,
@@ -227,6 +227,8 @@ routes! {
     read "/api/sessions/{id}/settings" => controls::settings,
     post "/api/sessions/{id}/settings" => controls::change_settings,
     delete "/api/sessions/{id}/settings/{key}" => controls::remove_setting,
+    read "/api/sessions/{id}/transcript" => transcript::read,
+    read "/api/sessions/{id}/turns" => transcript::turns,
     repeatable "/api/sessions/{id}/transcript/upsert" => transcript::upsert,
     read "/api/sessions/{id}/approvals" => requests::approvals,
     read "/api/sessions/{id}/tool-input" => requests::tool_inputs,

@@ -10,8 +10,8 @@
 //!   the page that shows it.
 //! - `codex`: operations that the Codex runtime answers itself.
 //! - `idempotency`: the middleware of requests that are not to be carried out twice.
-//! - `health`, `runtime`: the service itself; `sessions`, `turns`, `requests`, `actions`, `controls`,
-//!   `transcript`, `projects`, `jobs`: one file a resource.
+//! - `health`, `runtime`: the service itself; `sessions`, `session_list`, `turns`, `requests`, `actions`,
+//!   `controls`, `transcript`, `projects`, `jobs`: one file a resource.
 //! - [`metrics`]: `GET /metrics`; `read_model`: each worker's copy of the lists.
 //! - [`stream`]: `GET /api/stream`: the worker's hub, the socket, the body that it writes.
 //! - [`security`]: who may talk to the server.
@@ -35,6 +35,7 @@ mod read_model;
 mod requests;
 mod runtime;
 pub mod security;
+mod session_list;
 mod sessions;
 pub mod stream;
 mod transcript;

@@ -14,8 +14,8 @@ use utoipa::{IntoResponses, OpenApi, ToSchema};
 
 use crate::every_operation::{EveryOperation, merge};
 use crate::{
-    actions, codex, controls, health, jobs, projects, requests, runtime, security, sessions,
-    stream, transcript, turns,
+    actions, codex, controls, health, jobs, projects, requests, runtime, security, session_list,
+    sessions, stream, transcript, turns,
 };
 
 /// Answers by status.
@@ -249,7 +249,7 @@ all_of!(A B C D);
         stream::socket::connect,
         stream::events::all,
         stream::events::of_session,
-        sessions::list,
+        session_list::list,
         sessions::create,
         sessions::read,
         sessions::delete,
@@ -303,6 +303,8 @@ all_of!(A B C D);
         controls::settings,
         controls::change_settings,
         controls::remove_setting,
+        transcript::read,
+        transcript::turns,
         transcript::upsert,
         projects::list,
         projects::create,

@@ -94,15 +94,15 @@ impl Query {
         Ok(self.number("limit", 1, MAX_PAGE)?.unwrap_or(PAGE))
     }
 
-    /// Where a page starts.
+    /// Where a page starts, or ends.
     ///
     /// # Errors
     ///
     /// 400 when it is empty or longer than any cursor.
-    pub(crate) fn cursor(&self) -> Result<Option<String>, ApiError> {
-        match self.get("cursor") {
-            Some("") => Err(invalid("cursor", "must not be empty")),
-            Some(cursor) if cursor.len() > MAX_CURSOR => Err(invalid("cursor", "is too long")),
+    pub(crate) fn cursor(&self, name: &str) -> Result<Option<String>, ApiError> {
+        match self.get(name) {
+            Some("") => Err(invalid(name, "must not be empty")),
+            Some(cursor) if cursor.len() > MAX_CURSOR => Err(invalid(name, "is too long")),
             cursor => Ok(cursor.map(str::to_owned)),
         }
     }
@@ -151,7 +151,7 @@ mod tests {
         assert!(query.flag("archived").unwrap());
         assert!(!query.flag("absent").unwrap());
         assert_eq!(query.text("cwd").unwrap().as_deref(), Some("a b"));
-        assert_eq!(query.cursor().unwrap().as_deref(), Some("x|y"));
+        assert_eq!(query.cursor("cursor").unwrap().as_deref(), Some("x|y"));
         assert_eq!(Query::read("").unwrap().limit().unwrap(), PAGE);
     }
 
@@ -162,8 +162,8 @@ mod tests {
         }
         assert!(query("archived=1").flag("archived").is_err());
         assert!(query("cwd=%20").text("cwd").is_err());
-        assert!(query("cursor=").cursor().is_err());
-        assert!(query(&format!("cursor={}", "x".repeat(5000))).cursor().is_err());
+        assert!(query("cursor=").cursor("cursor").is_err());
+        assert!(query(&format!("cursor={}", "x".repeat(5000))).cursor("cursor").is_err());
         for text in ["a=%", "a=%4", "a=%zz", "a=%ff", "%c3=1", "a=1&a=2"] {
             assert!(Query::read(text).is_err(), "{text}");
         }

@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use actix_web::web;
 use cm_actors::index::{
-    AttachedReader, BadCursor, ListQuery, ListVersion, RowChange, RowsChanged, SessionRows,
+    AttachedReader, ListQuery, ListVersion, RowChange, RowsChanged, SessionRows,
 };
 use cm_actors::thread::{SessionError, ThreadsHandle};
-use cm_core::error::ErrorCode;
 use tokio::sync::Notify;
 
 /// Announcements that may wait. Overflow rule: the model notices the gap by the versions and asks
@@ -203,11 +202,7 @@ impl ReadModelHandle {
         if !is_current {
             return self.threads.list(query).await;
         }
-        let page = self.shared.rows.borrow().page(&query);
-        page.map_err(|BadCursor| {
-            let message = "The cursor is not one of this list's.";
-            SessionError::failed(ErrorCode::InvalidRequest, message)
-        })
+        Ok(self.shared.rows.borrow().page(&query))
     }
 
     /// Whether a file exists, as the file system said a second ago or later. Only one path is

@@ -1,17 +1,14 @@
-//! Sessions: list, create, read, and their life.
-
-use std::collections::HashMap;
+//! Sessions: create, read, and their life.
 
 use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
-use cm_actors::index::{ListQuery, ProjectFilter};
 use cm_actors::thread::SessionError;
 use cm_core::error::ErrorCode;
-use cm_core::ids::{ProjectId, ThreadId};
+use cm_core::ids::ThreadId;
 use cm_core::request::RequestFamily;
 use cm_core::wire::{
     CreateSession, DynamicTool, Rename, ResumeSession, SessionArchived, SessionCreated,
-    SessionDeleted, SessionDetail, SessionList, SessionRenamed,
+    SessionDeleted, SessionDetail, SessionRenamed,
 };
 
 use crate::answer::{ApiError, invalid};
@@ -20,11 +17,6 @@ use crate::body::{RawBody, text};
 use crate::openapi::{
     AllOf, BodyErrors, FirstTurnErrors, ManagerErrors, RuntimeErrors, SandboxErrors, SessionErrors,
 };
-use crate::read_model::ReadModelCell;
-
-/// Rows of a page when none are asked for, and at the most.
-const PAGE: usize = 100;
-const MAX_PAGE: usize = 200;
 
 /// Tools that one session may offer.
 const MAX_TOOLS: usize = 128;
@@ -72,66 +64,6 @@ pub(crate) fn check_tools(tools: Option<&Vec<DynamicTool>>) -> Result<(), ApiErr
         text(&format!("dynamicTools.{index}.description"), &tool.description, usize::MAX)?;
     }
     Ok(())
-}
-
-/// Sessions, the one that changed last first.
-///
-/// A list shows everything that was answered before it was asked for, on whatever connection.
-#[utoipa::path(
-    get, path = "/api/sessions", tag = "sessions", operation_id = "listSessions",
-    params(
-        ("archived" = Option<bool>, Query, description = "Whether the archived ones are listed."),
-        ("limit" = Option<u32>, Query, description = "Rows of the page; 100 when absent.",
-            minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, min_length = 1,
-            description = "Where the page starts: `nextCursor` of the page before."),
-        ("projectId" = Option<String>, Query, min_length = 1,
-            description = "Only those of a project; `none` for those of no project."),
-        ("includeSystemOwned" = Option<bool>, Query,
-            description = "Taken for version 1's sake: no session is the system's."),
-    ),
-    responses((status = 200, body = SessionList), ManagerErrors),
-)]
-pub(crate) async fn list(
-    model: web::Data<ReadModelCell>,
-    query: web::Query<HashMap<String, String>>,
-) -> Result<HttpResponse, ApiError> {
-    let flag = |name: &str| match query.get(name).map(String::as_str) {
-        None => Ok(false),
-        Some("true") => Ok(true),
-        Some("false") => Ok(false),
-        Some(_) => Err(invalid(name, "must be `true` or `false`")),
-    };
-    let limit = match query.get("limit") {
-        None => PAGE,
-        Some(limit) => {
-            limit.parse::<usize>().ok().filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(
-                || invalid("limit", &format!("must be a number from 1 to {MAX_PAGE}")),
-            )?
-        }
-    };
-    let cursor = match query.get("cursor") {
-        Some(cursor) if cursor.is_empty() => return Err(invalid("cursor", "must not be empty")),
-        cursor => cursor.cloned(),
-    };
-    flag("includeSystemOwned")?;
-    let archived = flag("archived")?;
-    let project = match query.get("projectId").map(|id| id.trim()) {
-        None => ProjectFilter::Any,
-        Some("") => return Err(invalid("projectId", "must not be empty")),
-        Some("none") => ProjectFilter::Unassigned,
-        Some(id) => match ProjectId::parse(id) {
-            Ok(id) => ProjectFilter::Of(id),
-            // No project has a malformed id, so no session is in it.
-            Err(_) => {
-                let empty = SessionList { data: Vec::new(), next_cursor: None, archived };
-                return Ok(HttpResponse::Ok().json(empty));
-            }
-        },
-    };
-    let query = ListQuery { archived, project, limit, cursor };
-    let page = model.0.page(query).await.map_err(ApiError::session)?;
-    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(page))
 }
 
 /// Creates a session.

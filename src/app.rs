@@ -334,6 +334,7 @@ async fn start_tree(
         default_cwd: settings.runtime.default_cwd.clone(),
         cage: Cage::new(&[settings.data_dir.clone(), settings.runtime.codex_home.clone()]),
         idle: settings.limits.thread_idle,
+        sync: settings.limits.thread_sync,
         item_cap: settings.limits.thread_items as u64,
         policy: Arc::new(settings.requests),
         store_patience: STORE_PATIENCE,

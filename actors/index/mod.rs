@@ -11,15 +11,18 @@
 //!
 //! # Layout
 //!
-//! - `row`: one session, encoded; `rows`: the sorted lists and their pages.
+//! - `row`: one session, encoded; `rows`: the sorted lists and their pages; `query`: what is asked of
+//!   them.
 //! - `sessions`: the index of the control arbiter, and how it tells its readers.
 
+mod query;
 mod row;
 mod rows;
 mod sessions;
 #[cfg(test)]
 mod tests;
 
-pub use row::SessionRow;
-pub use rows::{BadCursor, ListQuery, Member, ProjectFilter, SessionRows};
+pub use query::{ListCursor, ListOrder, ListQuery, ProjectFilter, SortBy};
+pub use row::{SessionRow, SessionStatus};
+pub use rows::{Member, SessionRows};
 pub use sessions::{AttachedReader, ListVersion, RowChange, RowsChanged, SessionIndex};

@@ -6,56 +6,86 @@ use std::sync::Arc;
 
 use cm_core::ids::{ProjectId, ThreadId};
 
-use super::row::{ByAge, ById, SessionRow};
+use super::query::{ListCursor, ListOrder, ListQuery, Place, ProjectFilter, SortBy};
+use super::row::{ByAge, ByCreation, ById, SessionRow};
 
-/// Which page of which list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListQuery {
-    /// Archived sessions instead of the others.
-    pub archived: bool,
-    /// Those of one project, or of none.
-    pub project: ProjectFilter,
-    /// How many.
-    pub limit: usize,
-    /// Where the page before this one ended.
-    pub cursor: Option<String>,
+/// Some sessions in the two orders of lists.
+#[derive(Debug, Default)]
+struct List {
+    by_age: BTreeSet<ByAge>,
+    by_creation: BTreeSet<ByCreation>,
 }
 
-/// Whether a list is of sessions of one project.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum ProjectFilter {
-    /// All sessions.
-    #[default]
-    Any,
-    /// Those that are in no project.
-    Unassigned,
-    /// Those of a project.
-    Of(ProjectId),
+impl List {
+    fn insert(&mut self, row: &Arc<SessionRow>) {
+        self.by_age.insert(ByAge(Arc::clone(row)));
+        self.by_creation.insert(ByCreation(Arc::clone(row)));
+    }
+
+    fn remove(&mut self, row: &Arc<SessionRow>) {
+        self.by_age.remove(&ByAge(Arc::clone(row)));
+        self.by_creation.remove(&ByCreation(Arc::clone(row)));
+    }
+
+    /// The rows behind a place, in an order.
+    fn behind<'a>(
+        &'a self,
+        order: ListOrder,
+        cursor: Option<&ListCursor>,
+    ) -> Box<dyn Iterator<Item = &'a Arc<SessionRow>> + 'a> {
+        let last = cursor.map(|cursor| cursor.last.row());
+        match order.by {
+            SortBy::UpdatedAt => {
+                let end = cursor.and_then(|cursor| cursor.end.as_ref()).map(Place::row);
+                let range = range(order.ascending, last.map(ByAge), end.map(ByAge));
+                let rows = range.map(|range| self.by_age.range(range));
+                directed(order.ascending, rows.into_iter().flatten().map(|ByAge(row)| row))
+            }
+            SortBy::CreatedAt => {
+                let range = range(order.ascending, last.map(ByCreation), None);
+                let rows = range.map(|range| self.by_creation.range(range));
+                directed(order.ascending, rows.into_iter().flatten().map(|ByCreation(row)| row))
+            }
+        }
+    }
 }
 
-/// A cursor that no list gave out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the cursor is not one of this list's")]
-pub struct BadCursor;
+fn directed<'a>(
+    ascending: bool,
+    rows: impl DoubleEndedIterator<Item = &'a Arc<SessionRow>> + 'a,
+) -> Box<dyn Iterator<Item = &'a Arc<SessionRow>> + 'a> {
+    if ascending { Box::new(rows) } else { Box::new(rows.rev()) }
+}
+
+/// What is behind a place, up to an end that belongs to it; `None` where that is nothing.
+fn range<T: Ord>(ascending: bool, last: Option<T>, end: Option<T>) -> Option<(Bound<T>, Bound<T>)> {
+    // A set panics at a range that ends before it begins.
+    if last.as_ref().zip(end.as_ref()).is_some_and(|(last, end)| last >= end) {
+        return None;
+    }
+    let last = last.map_or(Bound::Unbounded, Bound::Excluded);
+    let end = end.map_or(Bound::Unbounded, Bound::Included);
+    Some(if ascending { (last, end) } else { (Bound::Unbounded, last) })
+}
 
 /// The two lists of some sessions.
 #[derive(Debug, Default)]
 struct Lists {
-    listed: BTreeSet<ByAge>,
-    archived: BTreeSet<ByAge>,
+    listed: List,
+    archived: List,
 }
 
 impl Lists {
-    fn one(&self, archived: bool) -> &BTreeSet<ByAge> {
+    fn one(&self, archived: bool) -> &List {
         if archived { &self.archived } else { &self.listed }
     }
 
-    fn one_mut(&mut self, archived: bool) -> &mut BTreeSet<ByAge> {
+    fn one_mut(&mut self, archived: bool) -> &mut List {
         if archived { &mut self.archived } else { &mut self.listed }
     }
 
     fn is_empty(&self) -> bool {
-        self.listed.is_empty() && self.archived.is_empty()
+        self.listed.by_age.is_empty() && self.archived.by_age.is_empty()
     }
 }
 
@@ -78,7 +108,7 @@ impl SessionRows {
         let archived = row.archived;
         let lists = self.by_project.entry(row.project.clone()).or_default();
         for lists in [&mut self.all, lists] {
-            lists.one_mut(archived).insert(ByAge(Arc::clone(&row)));
+            lists.one_mut(archived).insert(&row);
         }
         self.by_id.insert(ById(row));
         true
@@ -87,10 +117,9 @@ impl SessionRows {
     /// Takes a row away.
     pub fn remove(&mut self, id: &ThreadId) -> Option<Arc<SessionRow>> {
         let ById(row) = self.by_id.take(id.as_str())?;
-        let place = ByAge(Arc::clone(&row));
-        self.all.one_mut(row.archived).remove(&place);
+        self.all.one_mut(row.archived).remove(&row);
         if let Some(lists) = self.by_project.get_mut(&row.project) {
-            lists.one_mut(row.archived).remove(&place);
+            lists.one_mut(row.archived).remove(&row);
             if lists.is_empty() {
                 self.by_project.remove(&row.project);
             }
@@ -105,7 +134,7 @@ impl SessionRows {
 
     /// How many sessions one of the lists has.
     pub fn count(&self, archived: bool) -> usize {
-        self.all.one(archived).len()
+        self.all.one(archived).by_age.len()
     }
 
     /// The sessions of a project, newest first and archived ones last; without one those of every
@@ -118,7 +147,7 @@ impl SessionRows {
             None => self.by_project.values().collect(),
         };
         for list in lists.into_iter().flat_map(|lists| [&lists.listed, &lists.archived]) {
-            members.extend(list.iter().rev().filter_map(|ByAge(row)| Member::of(row)));
+            members.extend(list.by_age.iter().rev().filter_map(|ByAge(row)| Member::of(row)));
         }
         members
     }
@@ -128,26 +157,23 @@ impl SessionRows {
         self.by_id.iter().map(|ById(row)| Arc::clone(row)).collect()
     }
 
-    /// One page, newest first, as the body of its answer
-    /// ([`SessionList`](cm_core::wire::SessionList)). A cursor is the key of the page's last
-    /// session, so that one that changes in between is not shown twice.
-    ///
-    /// # Errors
-    ///
-    /// [`BadCursor`].
-    pub fn page(&self, query: &ListQuery) -> Result<Vec<u8>, BadCursor> {
-        let start = query.cursor.as_deref().map(parse_cursor).transpose()?;
-        let upper = start.map_or(Bound::Unbounded, Bound::Excluded);
+    /// One page as the body of its answer ([`SessionList`](cm_core::wire::SessionList)). Without a
+    /// filter it costs the same with any number of sessions.
+    pub fn page(&self, query: &ListQuery) -> Vec<u8> {
         let lists = match &query.project {
             ProjectFilter::Any => Some(&self.all),
             ProjectFilter::Unassigned => self.by_project.get(&None),
             ProjectFilter::Of(project) => self.by_project.get(&Some(project.clone())),
         };
         let list = lists.map(|lists| lists.one(query.archived));
-        let range = (Bound::Unbounded, upper);
-        let mut rest = list.into_iter().flat_map(|list| list.range(range.clone()).rev());
-        let shown: Vec<&SessionRow> =
-            rest.by_ref().take(query.limit).map(|ByAge(row)| row.as_ref()).collect();
+        let rows = list.map(|list| list.behind(query.order, query.cursor.as_ref()));
+        // The rest of such a list is older than what is asked for.
+        let newest_first = query.order == ListOrder::default();
+        let since = query.since.filter(|_| newest_first);
+        let rows = rows.into_iter().flatten();
+        let rows = rows.take_while(|row| since.is_none_or(|since| row.updated_at >= since));
+        let mut rest = rows.filter(|row| query.wants(row));
+        let shown: Vec<&SessionRow> = rest.by_ref().take(query.limit).map(Arc::as_ref).collect();
         let more = rest.next().is_some();
         let bytes: usize = shown.iter().map(|row| row.json.len() + 1).sum();
         let mut body = Vec::with_capacity(bytes + 200);
@@ -161,15 +187,14 @@ impl SessionRows {
         body.extend_from_slice(b"],\"nextCursor\":");
         match shown.last().filter(|_| more) {
             Some(row) => {
-                let (updated, created, id) = row.key();
-                // Nothing in a number or an id needs an escape in JSON.
-                body.extend_from_slice(format!("\"{updated}|{created}|{id}\"").as_bytes());
+                let cursor = next_cursor(query, row, list);
+                body.extend_from_slice(format!("\"{cursor}\"").as_bytes());
             }
             None => body.extend_from_slice(b"null"),
         }
         let archived = if query.archived { "true" } else { "false" };
         body.extend_from_slice(format!(",\"archived\":{archived}}}").as_bytes());
-        Ok(body)
+        body
     }
 }
 
@@ -191,19 +216,13 @@ impl Member {
     }
 }
 
-/// The place of a cursor in its list.
-fn parse_cursor(cursor: &str) -> Result<ByAge, BadCursor> {
-    let (updated_at, rest) = cursor.split_once('|').ok_or(BadCursor)?;
-    let (created_at, id) = rest.split_once('|').ok_or(BadCursor)?;
-    let row = SessionRow {
-        updated_at: updated_at.parse().map_err(|_| BadCursor)?,
-        created_at: created_at.parse().map_err(|_| BadCursor)?,
-        id: ThreadId::parse(id).map_err(|_| BadCursor)?,
-        archived: false,
-        project: None,
-        json: Box::default(),
-    };
-    Ok(ByAge(Arc::new(row)))
+/// Where the page behind a row starts.
+fn next_cursor(query: &ListQuery, last: &SessionRow, list: Option<&List>) -> ListCursor {
+    let moves_behind = query.order == ListOrder { by: SortBy::UpdatedAt, ascending: true };
+    let known = query.cursor.as_ref().and_then(|cursor| cursor.end.clone());
+    let newest = || list?.by_age.last().map(|ByAge(row)| Place::of(row));
+    let end = if moves_behind { known.or_else(newest) } else { None };
+    ListCursor { order: query.order, last: Place::of(last), end }
 }
 
 #[cfg(test)]
@@ -211,6 +230,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
+    use super::super::row::SessionStatus;
     use super::*;
 
     fn row(updated_at: i64, created_at: i64, id: u8, archived: bool) -> Arc<SessionRow> {
@@ -226,11 +246,15 @@ mod tests {
     ) -> Arc<SessionRow> {
         let id = ThreadId::parse(&format!("t{id}")).unwrap();
         let json = format!("{{\"id\":\"{id}\",\"updated\":{updated_at}}}").into_bytes();
-        Arc::new(SessionRow { updated_at, created_at, id, archived, project, json: json.into() })
+        let title = format!("title {}", id.as_str()).into_boxed_str();
+        let status = if updated_at == 3 { SessionStatus::Running } else { SessionStatus::Idle };
+        let json = json.into();
+        Arc::new(SessionRow { updated_at, created_at, id, archived, project, title, status, json })
     }
 
     fn query(archived: bool, limit: usize, cursor: Option<String>) -> ListQuery {
-        ListQuery { archived, project: ProjectFilter::Any, limit, cursor }
+        let cursor = cursor.map(|cursor| ListCursor::parse(ListOrder::default(), &cursor).unwrap());
+        ListQuery { archived, limit, cursor, ..ListQuery::default() }
     }
 
     /// A project, or none for 0.
@@ -240,7 +264,7 @@ mod tests {
 
     /// The ids of a page, and where the next one starts.
     fn page(rows: &SessionRows, query: &ListQuery) -> (Vec<String>, Option<String>) {
-        let body: Value = serde_json::from_slice(&rows.page(query).unwrap()).unwrap();
+        let body: Value = serde_json::from_slice(&rows.page(query)).unwrap();
         assert_eq!(body["archived"], query.archived);
         let ids = body["data"].as_array().unwrap().iter();
         let ids = ids.map(|row| row["id"].as_str().unwrap().to_owned()).collect();
@@ -249,18 +273,64 @@ mod tests {
 
     #[test]
     fn a_page_is_what_the_wire_types_say() {
-        let body = SessionRows::default().page(&query(true, 5, None)).unwrap();
+        let body = SessionRows::default().page(&query(true, 5, None));
         let list: cm_core::wire::SessionList = serde_json::from_slice(&body).unwrap();
         assert_eq!(serde_json::to_vec(&list).unwrap(), body);
         assert!(list.data.is_empty() && list.next_cursor.is_none() && list.archived);
     }
 
+    const ORDERS: [ListOrder; 4] = [
+        ListOrder { by: SortBy::UpdatedAt, ascending: false },
+        ListOrder { by: SortBy::UpdatedAt, ascending: true },
+        ListOrder { by: SortBy::CreatedAt, ascending: false },
+        ListOrder { by: SortBy::CreatedAt, ascending: true },
+    ];
+
     #[test]
     fn a_foreign_cursor_is_refused() {
-        let rows = SessionRows::default();
-        for cursor in ["", "x", "1|2", "1|2|", "1|x|t", "1|2|a/b", "1|2|..."] {
-            let query = query(false, 5, Some(cursor.to_owned()));
-            assert_eq!(rows.page(&query), Err(BadCursor), "{cursor}");
+        for order in ORDERS {
+            for cursor in ["", "x", "1|2", "1|2|", "1|x|t", "1|2|a/b", "1|2|...", "1|2|t|", "made|"]
+            {
+                assert_eq!(ListCursor::parse(order, cursor), None, "{cursor}");
+            }
+            let mut rows = SessionRows::default();
+            rows.put(row(1, 1, 1, false));
+            rows.put(row(2, 1, 2, false));
+            let (_, cursor) = page(&rows, &ListQuery { order, ..query(false, 1, None) });
+            let cursor = cursor.unwrap();
+            for other in ORDERS {
+                assert_eq!(ListCursor::parse(other, &cursor).is_some(), other == order, "{cursor}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_sorted_by_changes_shows_none_twice_while_sessions_change() {
+        for order in ORDERS {
+            let mut rows = SessionRows::default();
+            for number in 0..40 {
+                rows.put(row(i64::from(number), 1, number, false));
+            }
+            let (mut seen, mut cursor) = (Vec::new(), None);
+            for now in 100.. {
+                let query = ListQuery { order, cursor, ..query(false, 3, None) };
+                let (ids, next) = page(&rows, &query);
+                assert!(next.is_none() || ids.len() == 3);
+                // What was just shown, and something else, changes.
+                let shown = ids[0][1..].parse().unwrap();
+                rows.put(row(now, 1, shown, false));
+                rows.put(row(now, 1, 39 - shown, false));
+                seen.extend(ids);
+                cursor = next.map(|next| ListCursor::parse(order, &next).unwrap());
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            let shown = seen.len();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), shown, "{order:?}");
+            assert!(order.by == SortBy::UpdatedAt || shown == 40, "{order:?}: {shown}");
         }
     }
 
@@ -278,6 +348,57 @@ mod tests {
     }
 
     proptest! {
+        /// Filters and orders change which rows are shown, and where, and nothing else.
+        #[test]
+        fn filtered_pages_are_full_and_show_everything_once(
+            made in proptest::collection::vec((0i64..5, 0i64..3, 0u8..40, any::<bool>()), 0..60),
+            since in proptest::option::of(0i64..6),
+            running in proptest::option::of(any::<bool>()),
+            text in proptest::option::of("[13]"),
+            limit in 1usize..5,
+        ) {
+            let mut rows = SessionRows::default();
+            for (updated, created, id, archived) in made {
+                rows.put(row(updated, created, id, archived));
+            }
+            let status = running.map(|running| match running {
+                true => SessionStatus::Running,
+                false => SessionStatus::Idle,
+            });
+            for (order, archived) in ORDERS.map(|order| [(order, false), (order, true)]).concat() {
+                let mut expected: Vec<_> = rows.all();
+                expected.retain(|row| {
+                    row.archived == archived
+                        && since.is_none_or(|since| row.updated_at >= since)
+                        && running.is_none_or(|running| (row.updated_at == 3) == running)
+                        && text.as_ref().is_none_or(|text| row.id.as_str().contains(text))
+                });
+                expected.sort_by(|a, b| match order.by {
+                    SortBy::UpdatedAt => a.key().cmp(&b.key()),
+                    SortBy::CreatedAt => (a.created_at, &a.id).cmp(&(b.created_at, &b.id)),
+                });
+                if !order.ascending {
+                    expected.reverse();
+                }
+                let expected: Vec<String> = expected.iter().map(|row| row.id.to_string()).collect();
+                let (mut shown, mut cursor) = (Vec::new(), None);
+                loop {
+                    let query = ListQuery {
+                        since, status, text: text.clone(), order, cursor,
+                        ..query(archived, limit, None)
+                    };
+                    let (ids, next) = page(&rows, &query);
+                    prop_assert!(next.is_none() || ids.len() == limit);
+                    shown.extend(ids);
+                    cursor = next.map(|next| ListCursor::parse(order, &next).unwrap());
+                    if cursor.is_none() {
+                        break;
+                    }
+                }
+                prop_assert_eq!(shown, expected);
+            }
+        }
+
         /// Whatever was put and removed, pages of any size show every row of their list once, in
         /// the order of version 1, and all pages but the last are full; so do those of a project.
         #[test]

@@ -10,8 +10,9 @@ use actix::prelude::*;
 use cm_core::ids::{ProjectId, ThreadId};
 use tokio::sync::{Notify, oneshot};
 
+use super::query::ListQuery;
 use super::row::SessionRow;
-use super::rows::{BadCursor, ListQuery, Member, SessionRows};
+use super::rows::{Member, SessionRows};
 use crate::metrics::SessionStats;
 
 /// Changes that are kept for the next announcement. Overflow rule: they are dropped, and every
@@ -200,11 +201,7 @@ impl SessionIndex {
     }
 
     /// A page of a list, as the body of its answer.
-    ///
-    /// # Errors
-    ///
-    /// [`BadCursor`].
-    pub fn page(&self, query: &ListQuery) -> Result<Vec<u8>, BadCursor> {
+    pub fn page(&self, query: &ListQuery) -> Vec<u8> {
         self.shared.state.borrow().rows.page(query)
     }
 

@@ -45,7 +45,10 @@ impl Handler<Hold> for Ear {
 fn row(id: &str, updated_at: i64) -> SessionRow {
     let id = ThreadId::parse(id).unwrap();
     let json = format!("{{\"id\":\"{id}\",\"updated\":{updated_at}}}").into_bytes();
-    SessionRow { updated_at, created_at: 0, id, archived: false, project: None, json: json.into() }
+    let place = SessionRow::place(updated_at, 0, id);
+    let mut row = Arc::into_inner(place).unwrap();
+    row.json = json.into();
+    row
 }
 
 fn index() -> (SessionIndex, ListVersion) {
@@ -54,9 +57,8 @@ fn index() -> (SessionIndex, ListVersion) {
 }
 
 fn listed(index: &SessionIndex) -> Vec<(String, i64)> {
-    let query =
-        ListQuery { archived: false, project: ProjectFilter::Any, limit: 100, cursor: None };
-    let page: Value = serde_json::from_slice(&index.page(&query).unwrap()).unwrap();
+    let query = ListQuery { limit: 100, ..ListQuery::default() };
+    let page: Value = serde_json::from_slice(&index.page(&query)).unwrap();
     let rows = page["data"].as_array().unwrap().iter();
     let pair =
         |row: &Value| (row["id"].as_str().unwrap().to_owned(), row["updated"].as_i64().unwrap());

@@ -88,7 +88,7 @@ pub fn copy_history(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{MemoryStore, read_item, visit_items};
+    use super::super::{MemoryStore, read_item, read_latest_items};
     use super::*;
 
     fn turn(ordinal: u32, status: TurnStatus, rolled_back: bool) -> TurnRecord {
@@ -155,12 +155,8 @@ mod tests {
         let copied: Vec<_> =
             read_turns(&store, &copy).unwrap().into_iter().map(|t| (t.ordinal, t.status)).collect();
         assert_eq!(copied, [(0, TurnStatus::Completed), (2, TurnStatus::Interrupted)]);
-        let mut seen = Vec::new();
-        visit_items(&store, &copy, &mut |record, _| {
-            seen.push((record.ordinal, record.state));
-            Ok(())
-        })
-        .unwrap();
+        let seen = read_latest_items(&store, &copy, usize::MAX).unwrap();
+        let seen: Vec<_> = seen.iter().map(|record| (record.ordinal, record.state)).collect();
         let done = ItemState::Completed;
         assert_eq!(seen, [(1, done), (2, done), (4, done), (5, ItemState::Discarded)]);
         assert_eq!(read_item(&store, &copy, "i2").unwrap().as_deref(), Some(&long[..]));

@@ -47,6 +47,7 @@ mod projects;
 mod reader;
 mod records;
 mod restore;
+mod rows;
 mod scan;
 mod sled_engine;
 mod stats;
@@ -80,10 +81,11 @@ pub use projects::{StoredProjects, put_project, read_projects};
 pub use records::{
     OpenMark, StoredThread, drop_items, drop_requests, put_item, put_open, put_request, put_thread,
     put_turn, read_latest_items, read_latest_turns, read_request, read_request_params, read_thread,
-    read_thread_requests, remove_thread,
+    read_thread_record, read_thread_requests, remove_thread,
 };
 pub use restore::Restored;
+pub use rows::{read_item_row, read_request_row, read_turn, read_turns_before, refresh_rows};
 pub use scan::Scan;
 pub use sled_engine::SledEngine;
 pub use stats::{COMMIT_BATCHES, COMMIT_MICROS, StoreStats, StoreStatsView};
-pub use transcript::{ItemVisitor, read_item, read_turns, visit_items};
+pub use transcript::{StoredItems, read_item, read_turns};

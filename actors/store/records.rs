@@ -172,6 +172,18 @@ impl StoredThread {
     }
 }
 
+/// Reads a thread's record; `None` when there is none.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn read_thread_record(
+    store: &dyn Store,
+    id: &ThreadId,
+) -> Result<Option<ThreadRecord>, StoreError> {
+    read_record(store, &keys::thread(id))
+}
+
 /// Reads a thread as a Thread actor starts from it; `None` when there is none. How long its
 /// history is makes no difference.
 ///
@@ -374,8 +386,13 @@ pub fn remove_thread(store: &dyn Store, id: &ThreadId) -> Result<Vec<WriteBatch>
     }
     remove(keys::open(id));
     remove(keys::thread(id));
+    // A damaged record is removed all the same.
+    let record = read_thread_record(store, id).ok().flatten();
+    let behind = record.and_then(|record| record.runtime_id);
     if let Some(last) = batches.last_mut() {
-        last.put(keys::tombstone(id), Vec::<u8>::new());
+        for id in [Some(id), behind.as_ref()].into_iter().flatten() {
+            last.put(keys::tombstone(id), Vec::<u8>::new());
+        }
     }
     Ok(batches)
 }

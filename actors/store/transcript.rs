@@ -13,9 +13,6 @@ use super::scan::Scan;
 /// Bytes of items that one page takes; a longer item is a page of its own.
 const BODY_PAGE_BYTES: usize = 4 << 20;
 
-/// Is shown an item's record and what the runtime says of it.
-pub type ItemVisitor<'a> = &'a mut dyn FnMut(ItemRecord, &[u8]) -> Result<(), StoreError>;
-
 /// Rows of a prefix, read page by page.
 struct Pages<'a> {
     store: &'a dyn Store,
@@ -37,6 +34,16 @@ impl<'a> Pages<'a> {
         }
         Ok(self.page.pop_front())
     }
+
+    /// The next row, unless it stands behind an ordinal.
+    fn take_to(&mut self, ordinal: u64) -> Result<Option<Entry>, StoreError> {
+        let Some(next) = self.next()? else { return Ok(None) };
+        if keys::ordinal(&next.0) > Some(ordinal) {
+            self.page.push_front(next);
+            return Ok(None);
+        }
+        Ok(Some(next))
+    }
 }
 
 /// Reads all turns of a thread, oldest first.
@@ -48,32 +55,50 @@ pub fn read_turns(store: &dyn Store, id: &ThreadId) -> Result<Vec<TurnRecord>, S
     read_all(store, keys::turns(id))
 }
 
-/// Shows each item of a thread in the order of rows, with what the runtime says of it; `null`
-/// where that is not there.
-///
-/// # Errors
-///
-/// [`StoreError`], from the store or from `each`.
-pub fn visit_items(
-    store: &dyn Store,
-    id: &ThreadId,
-    each: ItemVisitor<'_>,
-) -> Result<(), StoreError> {
-    let mut records = Pages::new(store, keys::items(id), PAGE_BYTES);
-    let mut bodies = Pages::new(store, keys::bodies(id), BODY_PAGE_BYTES);
-    let mut body = bodies.next()?;
-    while let Some((key, value)) = records.next()? {
-        let record: ItemRecord = decode(&key, &value)?;
-        let place = Some(record.ordinal);
-        while body.as_ref().is_some_and(|(key, _)| keys::ordinal(key) < place) {
-            body = bodies.next()?;
-        }
-        match &body {
-            Some((key, body)) if keys::ordinal(key) == place => each(record, body)?,
-            _ => each(record, b"null")?,
-        }
+/// The items of a thread in the order of rows, with what the runtime says of them; `null` where
+/// that is not there.
+pub struct StoredItems<'a> {
+    records: Pages<'a>,
+    bodies: Pages<'a>,
+    body: Option<Entry>,
+}
+
+impl<'a> StoredItems<'a> {
+    /// Begins at the first item.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn new(store: &'a dyn Store, id: &ThreadId) -> Result<Self, StoreError> {
+        let records = Pages::new(store, keys::items(id), PAGE_BYTES);
+        let mut bodies = Pages::new(store, keys::bodies(id), BODY_PAGE_BYTES);
+        let body = bodies.next()?;
+        Ok(Self { records, bodies, body })
     }
-    Ok(())
+
+    /// The next item from an ordinal on; `None` when there is none of that ordinal. Ordinals that
+    /// are asked for grow.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn at(&mut self, ordinal: u64) -> Result<Option<(ItemRecord, &[u8])>, StoreError> {
+        while let Some((key, value)) = self.records.take_to(ordinal)? {
+            let place = keys::ordinal(&key);
+            if place < Some(ordinal) {
+                continue;
+            }
+            let record: ItemRecord = decode(&key, &value)?;
+            while self.body.as_ref().is_some_and(|(key, _)| keys::ordinal(key) < place) {
+                self.body = self.bodies.next()?;
+            }
+            return Ok(Some(match &self.body {
+                Some((key, body)) if keys::ordinal(key) == place => (record, body.as_slice()),
+                _ => (record, b"null".as_slice()),
+            }));
+        }
+        Ok(None)
+    }
 }
 
 /// Reads what the runtime says of an item, by the item's id; the latest of that id. `None` when
@@ -139,14 +164,15 @@ mod tests {
         put_item(&mut batch, &other, ItemWrite { record: record(9), body }).unwrap();
         let store = MemoryStore::default();
         store.commit(&[batch]).unwrap();
-        let mut seen = Vec::new();
-        visit_items(&store, &id, &mut |record, body| {
-            seen.push((record.ordinal, String::from_utf8_lossy(body).into_owned()));
-            Ok(())
-        })
-        .unwrap();
-        let seen: Vec<(u64, &str)> = seen.iter().map(|(row, body)| (*row, body.as_str())).collect();
-        assert_eq!(seen, [(1, "1"), (2, "null"), (5, "5"), (700, "700")]);
+        let mut items = StoredItems::new(&store, &id).unwrap();
+        let mut body_at = |ordinal| {
+            let found = items.at(ordinal).unwrap()?;
+            assert_eq!(found.0.ordinal, ordinal);
+            Some(String::from_utf8_lossy(found.1).into_owned())
+        };
+        let seen = [0, 1, 2, 3, 700, 701].map(&mut body_at);
+        let seen = seen.each_ref().map(Option::as_deref);
+        assert_eq!(seen, [None, Some("1"), Some("null"), None, Some("700"), None]);
         assert_eq!(read_item(&store, &id, "i1").unwrap().as_deref(), Some(&b"700"[..]));
         assert_eq!(read_item(&store, &id, "none").unwrap(), None);
     }

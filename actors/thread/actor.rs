@@ -18,6 +18,7 @@ use cm_core::wire::{MessageAccepted, SendMessage, SessionSummary};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::answers::Answers;
 use super::calls::Pending;
 use super::config::ThreadConfig;
 use super::messages::{Deleted, Reply, RequestNews};
@@ -33,7 +34,6 @@ use crate::journal::JournalHandle;
 use crate::metrics::Counted;
 use crate::request::Request;
 use crate::store::{OpenMark, StoreHandle, StoredThread, WriteBatch};
-use crate::supervisor::Observe;
 
 /// Messages that may wait for one thread. Overflow rule: commands are refused with `overloaded`;
 /// batches of the child wait in the registry, which holds the pipe back.
@@ -60,6 +60,8 @@ pub(super) struct Shared {
     pub(super) tokens: Arc<AtomicU64>,
     /// Looks at files and folders.
     pub(super) paths: Paths,
+    /// Answers to reads, while they hold.
+    pub(super) answers: Answers,
 }
 
 impl Shared {
@@ -174,6 +176,12 @@ pub(super) struct Thread {
     pub(super) busy: usize,
     /// Messages of the registry that were handled.
     pub(super) handled: u64,
+    /// The state that answers to reads show; never the same number twice.
+    pub(super) revision: u64,
+    /// The number of the last change of what lists show; 0 when there was none in this life.
+    pub(super) touched: u64,
+    /// The revision since which what was read of the store's rows holds.
+    pub(super) index_life: u64,
     _counted: Counted,
 }
 
@@ -198,8 +206,12 @@ impl Thread {
         let recovery = Recovery::of(marked.as_ref().is_some_and(|mark| mark.recover));
         let cap = shared.config.item_cap;
         let state = ThreadState::new(stored.record, stored.turns, stored.open_items, cap);
+        let revision = shared.next_token();
         Self {
             id: state.record.id.clone(),
+            revision,
+            touched: 0,
+            index_life: revision,
             _counted: shared.config.stats.threads_alive.count(),
             shared,
             state,
@@ -455,21 +467,5 @@ impl Handler<RequestNews> for Thread {
             }
         }
         AtomicResponse::new(self.flush())
-    }
-}
-
-impl Handler<Observe> for Thread {
-    type Result = MessageResult<Observe>;
-
-    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
-        MessageResult(json!({
-            "activity": self.current_activity(),
-            "turn": self.state.active_turn().map(|turn| &turn.id),
-            "requests": self.requests.len(),
-            "calls": self.pending.len(),
-            "loaded": self.is_loaded(),
-            "recovers": self.recovery.running,
-            "problem": self.state.record.problem.as_ref().map(|problem| &problem.code),
-        }))
     }
 }

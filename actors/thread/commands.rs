@@ -44,7 +44,7 @@ impl Handler<Command> for Thread {
             Command::ForkSource(reply) => self.fork_source(reply, ctx),
             Command::Forked { source, result, reply } => self.forked(&source, result, reply, ctx),
             Command::Act { action, reply } => self.act(action, reply, ctx),
-            Command::Detail(reply) => self.detail(reply, ctx),
+            Command::Read { question, reply } => self.read(question, reply, ctx),
             Command::Send { body, reply } => self.send(body, reply, ctx),
             Command::Interrupt { turn_id, reply } => self.interrupt(turn_id, reply, ctx),
             Command::Steer { turn_id, input, reply } => self.steer(&turn_id, &input, reply, ctx),
@@ -72,6 +72,10 @@ impl Handler<Command> for Thread {
             Command::Park(parked) => self.park(parked, ctx),
             Command::Recover(done) => self.recover(Some(done), ctx),
             Command::Linked(link) => self.linked(link),
+            Command::Listed { change, asked } => self.listed(change, asked),
+            // Nobody else can have worked on what is loaded here.
+            Command::Behind(_) if self.is_loaded() => {}
+            Command::Behind(at) => self.fell_behind(at),
             Command::Degraded(message) => self.set_problem("degraded", message),
         }
         AtomicResponse::new(self.flush())
@@ -140,7 +144,8 @@ impl Thread {
         }
         // A thread that was cut is compared with the runtime's history first, so that what it did
         // is known before it does more.
-        if self.recovery.wanted && self.state.record.materialized {
+        let must_compare = self.recovery.wanted || self.recovery.behind.is_some();
+        if must_compare && self.state.record.materialized {
             self.wait_to_send(body, reply);
             return self.recover(None, ctx);
         }
@@ -171,6 +176,11 @@ impl Thread {
         if reply.is_closed() {
             return;
         }
+        // Another client has worked on it: what it did comes before what is sent now.
+        if self.recovery.behind.is_some() {
+            self.wait_to_send(body, reply);
+            return self.recover(None, ctx);
+        }
         match self.state.active_turn().map(|turn| turn.id.clone()) {
             Some(turn_id) => self.join_turn(turn_id, body, controls, warnings, reply, ctx),
             None => self.start_turn(body, controls, warnings, reply, ctx),
@@ -194,8 +204,9 @@ impl Thread {
     /// Whether it is not known yet if a turn is about to run. A second one must not be started
     /// meanwhile: some versions then name a turn that never ends.
     pub(super) fn is_starting(&self) -> bool {
+        // A message waits for any comparison; only that of a thread that was cut may find a turn.
         self.checking
-            || self.recovery.running
+            || (self.recovery.running && self.recovery.wanted)
             || self.ending.is_some()
             || self.rolling_back
             || self.recreating

@@ -23,6 +23,9 @@ pub struct ThreadConfig {
     pub cage: Cage,
     /// How long nothing happens in a thread before it is let go.
     pub idle: Duration,
+    /// How often the runtime's lists are compared with what is stored, besides when the child starts;
+    /// zero for never.
+    pub sync: Duration,
     /// Bytes of items that are kept of a thread at the most.
     pub item_cap: u64,
     /// What happens to requests that nobody decides.

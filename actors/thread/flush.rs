@@ -26,6 +26,9 @@ impl Thread {
             return Box::pin(actix::fut::ready(()));
         }
         self.mark_open();
+        if self.row_due || !self.is_flushed() {
+            self.revised();
+        }
         if self.state.running().is_empty()
             && let Some(parked) = self.parked.take()
         {
@@ -51,6 +54,7 @@ impl Thread {
                 true => None,
                 false => Some(store.try_commit(batch)),
             };
+            let is_late = matches!(ticket, Some(Err(_)));
             let shown = match &ticket {
                 Some(Err(_)) => Some(shown),
                 _ => {
@@ -67,6 +71,10 @@ impl Thread {
             };
             return Box::pin(work.into_actor(self).then(move |result, thread, ctx| {
                 let result = result.map_err(|error| error.failure());
+                if is_late || result.is_err() {
+                    // Reads that came in between were in front of it.
+                    thread.forget_rows();
+                }
                 if let Some(shown) = shown {
                     thread.show(shown);
                 }
@@ -99,7 +107,11 @@ impl Thread {
                 Box::pin(actix::fut::ready(()))
             }
             Some(queued) => {
-                Box::pin(queued.into_actor(self).map(|(), thread, _| thread.show(shown)))
+                Box::pin(queued.into_actor(self).map(|(), thread, _| {
+                    // Reads that came in between were in front of it.
+                    thread.forget_rows();
+                    thread.show(shown);
+                }))
             }
         }
     }
@@ -118,7 +130,7 @@ impl Thread {
             return;
         }
         if let Some(queued) = self.record(batch) {
-            ctx.spawn(queued.into_actor(self));
+            ctx.spawn(queued.into_actor(self).map(|(), thread, _| thread.forget_rows()));
         }
     }
 

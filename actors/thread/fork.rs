@@ -129,6 +129,7 @@ impl Thread {
         let source_id = source.id.clone();
         let work = copy(self.shared.store.clone(), history);
         self.spawn_busy(work, ctx, move |thread, copied, ctx| {
+            thread.forget_rows();
             if let Err(error) = copied {
                 return answer(reply, Err(error.into()));
             }

@@ -8,6 +8,7 @@ use cm_core::controls::{Controls, ControlsChange};
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::{RequestId, ThreadId};
 use cm_core::request::RequestRecord;
+use cm_core::rows::RowKey;
 use cm_core::wire::{
     CreateSession, DynamicTool, MessageAccepted, SendMessage, SessionCreated, SessionSummary,
     TranscriptEntry,
@@ -16,6 +17,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::actions::ThreadAction;
+use super::answers::Question;
 use super::controls::{ChangeDefaults, ChangedBy, ControlsChanged, Defaults, GetDefaults};
 use super::error::SessionError;
 use super::fork::ForkSession;
@@ -123,7 +125,36 @@ impl ThreadsHandle {
     ///
     /// [`SessionDetail`]: cm_core::wire::SessionDetail
     pub async fn detail(&self, id: &ThreadId) -> Answer<Bytes> {
-        self.command(id, Command::Detail).await
+        self.read(id, Question::Detail).await
+    }
+
+    /// The newest rows of a session's transcript before one of them, or of all: a
+    /// [`TranscriptPage`](cm_core::wire::TranscriptPage) as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn transcript(
+        &self,
+        id: &ThreadId,
+        before: Option<RowKey>,
+        limit: usize,
+    ) -> Answer<Bytes> {
+        self.read(id, Question::Transcript { before, limit }).await
+    }
+
+    /// The newest turns of a session before one of them, or of all: a
+    /// [`TurnPage`](cm_core::wire::TurnPage) as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn turns(&self, id: &ThreadId, before: Option<u32>, limit: usize) -> Answer<Bytes> {
+        self.read(id, Question::Turns { before, limit }).await
+    }
+
+    async fn read(&self, id: &ThreadId, question: Question) -> Answer<Bytes> {
+        self.command(id, |reply| Command::Read { question, reply }).await
     }
 
     /// What the runtime says of one item, as it came; empty when the session has no such item.

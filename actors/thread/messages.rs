@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cm_core::controls::{Controls, ControlsChange};
 use cm_core::ids::{Incarnation, ProjectId, RequestId, ThreadId};
 use cm_core::request::{RequestFamily, RequestKind, RequestRecord};
-use cm_core::thread::ThreadRecord;
+use cm_core::thread::{ListedChange, ThreadRecord};
 use cm_core::wire::{
     ApprovalDecision, CreateSession, DecideApproval, DynamicTool, MessageAccepted, SendMessage,
     SessionCreated, SessionProject, SessionSummary, TranscriptEntry,
@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::actions::ThreadAction;
+use super::answers::Question;
 use super::assign::{MemberCommand, Place};
 use super::controls::{ChangedBy, ControlsChanged};
 use super::error::SessionError;
@@ -182,8 +183,11 @@ pub(super) enum Command {
         action: ThreadAction,
         reply: Reply<Value>,
     },
-    /// The session with its transcript, as JSON.
-    Detail(Reply<Bytes>),
+    /// The session, or a page of it, as JSON.
+    Read {
+        question: Question,
+        reply: Reply<Bytes>,
+    },
     Send {
         body: SendMessage,
         reply: Reply<MessageAccepted>,
@@ -256,6 +260,14 @@ pub(super) enum Command {
     Degraded(String),
     /// It has a subagent, or is one.
     Linked(Link),
+    /// The runtime's list says that another client changed it; `asked` numbers the moment at which
+    /// the list was asked for.
+    Listed {
+        change: ListedChange,
+        asked: u64,
+    },
+    /// The runtime changed it at this time, since its history was read.
+    Behind(i64),
 }
 
 impl Command {
@@ -275,7 +287,7 @@ impl Command {
             Self::Act { reply, .. } => {
                 reply.send(Err(error)).ok();
             }
-            Self::Detail(reply) | Self::Item { reply, .. } => {
+            Self::Read { reply, .. } | Self::Item { reply, .. } => {
                 reply.send(Err(error)).ok();
             }
             Self::Send { reply, .. } => {
@@ -316,7 +328,12 @@ impl Command {
                 reply.send(Err(error)).ok();
             }
             // A thread that cannot be asked has nothing that could be waited for.
-            Self::Park(_) | Self::Recover(_) | Self::Degraded(_) | Self::Linked(_) => {}
+            Self::Park(_)
+            | Self::Recover(_)
+            | Self::Degraded(_)
+            | Self::Linked(_)
+            | Self::Listed { .. }
+            | Self::Behind(_) => {}
         }
     }
 }

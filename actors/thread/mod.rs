@@ -22,13 +22,16 @@
 //!   tool calls; `controls`: what a turn may do; `rows`: rows of the transcript that are not the
 //!   runtime's; `calls`: calls of the child that these wait for.
 //! - `subagents`: threads that the agent of another one starts.
+//! - `registry_sync`, `listed`: what other clients of the runtime make and change.
 //! - `recovery`: what a thread does that was cut; `snapshot`: how unfinished sessions stand, for
 //!   subscribers that come back.
-//! - `view`, `detail`: what clients see; `paths`: looking at files; `config`: defaults, and the cage
+//! - `view`, `detail`, `pages`: what clients see; `reading`: how they are answered; `answers`: what is
+//!   kept of that; `paths`: looking at files; `config`: defaults, and the cage
 //!   around the manager's own state.
 
 mod actions;
 mod actor;
+mod answers;
 mod assign;
 mod calls;
 mod commands;
@@ -43,10 +46,13 @@ pub(crate) mod frames;
 mod handle;
 mod inbound;
 mod interrupt;
+mod listed;
 mod messages;
 mod notes;
+mod pages;
 mod passivation;
 mod paths;
+mod reading;
 mod recovery;
 mod recreate;
 mod registry;
@@ -55,6 +61,7 @@ mod registry_events;
 mod registry_list;
 mod registry_recovery;
 mod registry_requests;
+mod registry_sync;
 mod requests;
 mod rows;
 mod sessions;

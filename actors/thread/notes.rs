@@ -19,7 +19,13 @@ impl Thread {
     /// Adds changes of the state to what is to be stored.
     pub(super) fn note(&mut self, writes: Writes) {
         self.record_changed |= writes.thread;
+        if writes.thread {
+            self.touched = self.shared.next_token();
+        }
         self.row_due |= writes.thread;
+        if let Some(oldest) = writes.turns.iter().map(|turn| turn.ordinal).min() {
+            self.shared.answers.turns_changed(&self.id, oldest);
+        }
         let result = (|| {
             for turn in &writes.turns {
                 put_turn(&mut self.writes, &self.id, turn)?;

@@ -31,6 +31,9 @@ const PAGE_TURNS: u32 = 5;
 /// Pages that are asked for at the most. Overflow rule: what is older is not compared.
 const MOST_PAGES: usize = 4;
 
+/// The same for a thread that another client has worked on: all of it may be news.
+const MOST_FOREIGN_PAGES: usize = 400;
+
 /// Bytes of pages that are kept together. Overflow rule: no further page is asked for.
 const MOST_BYTES: usize = 32 << 20;
 
@@ -62,6 +65,9 @@ pub(super) struct Comparison {
 pub(super) struct Recovery {
     /// Whether the thread was cut and is still to be compared with the runtime's history.
     pub(super) wanted: bool,
+    /// The runtime changed the thread at this time (epoch seconds), since its history was compared:
+    /// another client has worked on it.
+    pub(super) behind: Option<i64>,
     /// Whether that goes on now: messages wait for it.
     pub(super) running: bool,
     /// Whether the runtime loaded the thread with other controls than it was asked for.
@@ -105,11 +111,12 @@ impl Thread {
         let Some(incarnation) = self.runtime.as_ref().map(|up| up.incarnation) else {
             return self.finish_recovery(ctx);
         };
-        if !self.recovery.wanted {
+        if !self.recovery.wanted && self.recovery.behind.is_none() {
             return self.finish_recovery(ctx);
         }
         self.recovery.running = true;
-        if self.is_loaded() {
+        // A history can be read without loading the thread; what was cut is to be loaded, too.
+        if self.is_loaded() || !self.recovery.wanted {
             return self.compare(incarnation, ctx);
         }
         // Somebody's resume is on its way: the comparison follows it.
@@ -182,8 +189,10 @@ impl Thread {
                 let next = next.and_then(|page| comparison.known.next_page(&page));
                 comparison.pages.push(page);
                 let bytes: usize = comparison.pages.iter().map(RawJson::size).sum();
+                let is_foreign = self.recovery.behind.is_some();
+                let most = if is_foreign { MOST_FOREIGN_PAGES } else { MOST_PAGES };
                 match next {
-                    Some(cursor) if comparison.pages.len() < MOST_PAGES && bytes < MOST_BYTES => {
+                    Some(cursor) if comparison.pages.len() < most && bytes < MOST_BYTES => {
                         self.ask_history(comparison, Some(cursor), ctx);
                     }
                     more => self.conclude(&comparison, more.is_none(), ctx),
@@ -209,10 +218,33 @@ impl Thread {
                 turn.items.clear();
             }
         }
+        let is_foreign = self.recovery.behind.is_some() && !self.recovery.wanted;
+        if is_foreign && !known.has_one_of(&history) {
+            // A history that has nothing in common with what is stored is not another part of it.
+            tracing::warn!(thread = %self.id, "the runtime's history is of other turns");
+            history.clear();
+        }
+        // A turn that another client still runs is taken over when it is over.
+        let goes_on = |turn: &HistoryTurn<'_>| !turn.is_over() && !self.state.is_running(&turn.id);
+        let goes_on = history.iter().any(goes_on);
+        let updated_at = self.state.record.updated_at;
         let reconciled =
             self.state.reconcile(&known.turns, &known.items, &history, clock::now_ms());
+        if self.recovery.behind.is_some() {
+            // What others did was done when they did it.
+            self.state.record.updated_at = updated_at;
+        }
         self.note(reconciled.writes);
+        self.caught_up(goes_on);
+        // Items that were matched have the runtime's ids now.
+        self.forget_rows();
         self.recovery.wanted = false;
+        let nothing =
+            reconciled.items == 0 && reconciled.added.is_empty() && reconciled.corrected.is_empty();
+        if is_foreign && nothing {
+            // What the runtime changed was known: most often it was done here.
+            return self.finish_recovery(ctx);
+        }
         self.shared.config.stats.recoveries.fetch_add(1, Ordering::Relaxed);
         let payload = json!({
             "threadId": self.id,
@@ -318,6 +350,12 @@ impl Thread {
 }
 
 impl Known {
+    /// Whether some turn of a history is stored, or none is stored at all.
+    fn has_one_of(&self, history: &[HistoryTurn<'_>]) -> bool {
+        let is_known = |past: &HistoryTurn<'_>| self.turns.iter().any(|turn| turn.id == past.id);
+        self.turns.is_empty() || history.iter().any(is_known)
+    }
+
     /// The cursor behind a page, unless what is older is known for certain: the end of a turn on
     /// the page was seen as it happened.
     fn next_page(&self, page: &HistoryPage<'_>) -> Option<String> {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::actor::{Shared, StoredChild, Thread};
+use super::answers::Answers;
 use super::calls::answer;
 use super::config::ThreadConfig;
 use super::error::SessionError;
@@ -26,6 +27,7 @@ use super::recreate::PendingRecreate;
 use super::registry_create::PendingCreate;
 use super::registry_recovery::Recovering;
 use super::registry_requests::Own;
+use super::registry_sync::Syncing;
 use crate::app_server::{AppServerHandle, RuntimeUp};
 use crate::handle::Handle;
 use crate::index::SessionIndex;
@@ -115,6 +117,8 @@ pub struct ThreadRegistry {
     pub(super) own: Own,
     /// Whose subagents threads are, as far as was heard in this life.
     pub(super) parents: HashMap<ThreadId, ThreadId>,
+    /// What other clients of the runtime do.
+    pub(super) syncing: Syncing,
 }
 
 /// The spec of the registry. `state` is kept current with its supervision.
@@ -138,6 +142,7 @@ pub fn registry_spec(
         boot: uuid::Uuid::new_v4().to_string().into(),
         tokens: Arc::default(),
         paths: Paths::default(),
+        answers: Answers::default(),
     };
     ChildSpec {
         name: "threads",
@@ -164,6 +169,7 @@ pub fn registry_spec(
                 changed_defaults: DefaultsRecord::default(),
                 own: Own::default(),
                 parents: HashMap::new(),
+                syncing: Syncing::default(),
             };
             let address = ThreadRegistry::create(|ctx| {
                 ctx.set_mailbox_capacity(MAILBOX);
@@ -230,7 +236,10 @@ impl ThreadRegistry {
         }
         let loaded = self.loaded.remove(&id);
         let (shared, runtime) = (self.shared.clone(), self.runtime.clone());
-        let thread = Thread::rebuild(shared, stored, runtime, child, loaded);
+        let mut thread = Thread::rebuild(shared, stored, runtime, child, loaded);
+        if let Some(at) = self.syncing.behind.get(&id).filter(|_| !thread.is_loaded()) {
+            thread.fell_behind(*at);
+        }
         self.enter(id, thread)
     }
 
@@ -288,6 +297,7 @@ impl Actor for ThreadRegistry {
         self.settle_open(ctx);
         self.settle_own(ctx);
         self.watch_idle(ctx);
+        self.sync_now_and_then(ctx);
         self.shared.app_server.announce();
     }
 }
@@ -430,7 +440,7 @@ impl Handler<Observe> for ThreadRegistry {
         let stats = &self.shared.config.stats;
         let requests = stats.requests_pending.get();
         let passivated = stats.passivated.load(Ordering::Relaxed);
-        let recovering = self.recovering.observed();
+        let (recovering, syncing) = (self.recovering.observed(), self.syncing.observed());
         let degraded: serde_json::Map<String, Value> = self
             .degraded
             .iter()
@@ -452,8 +462,8 @@ impl Handler<Observe> for ThreadRegistry {
                 futures_util::future::join_all(looks).await.into_iter().collect();
             json!({
                 "alive": alive, "panics": panics, "creating": creating, "requests": requests,
-                "passivated": passivated, "recovering": recovering, "degraded": degraded,
-                "threads": threads,
+                "passivated": passivated, "recovering": recovering, "syncing": syncing,
+                "degraded": degraded, "threads": threads,
             })
         })
     }

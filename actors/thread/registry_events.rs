@@ -50,6 +50,7 @@ impl Handler<RuntimeEvent> for ThreadRegistry {
                 self.announce_runtime(&payload);
                 Box::pin(self.tell_all(&RuntimeChanged::Up(up)).map(move |(), registry, ctx| {
                     registry.recover_all(incarnation, ctx);
+                    registry.sync(ctx);
                 }))
             }
             RuntimeEvent::Down(down) if down.incarnation >= self.newest => {

@@ -149,12 +149,7 @@ impl Handler<ListSessions> for ThreadRegistry {
     type Result = ();
 
     fn handle(&mut self, ListSessions { query, reply }: ListSessions, ctx: &mut Self::Context) {
-        self.answer_from_lists(reply, ctx, move |index| {
-            index.page(&query).map_err(|_| {
-                let message = "The cursor is not one of this list's.";
-                SessionError::failed(ErrorCode::InvalidRequest, message)
-            })
-        });
+        self.answer_from_lists(reply, ctx, move |index| Ok(index.page(&query)));
     }
 }
 

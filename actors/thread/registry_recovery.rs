@@ -27,6 +27,14 @@ pub(super) struct Recovering {
 }
 
 impl Recovering {
+    /// What waits is loaded in this life of the child.
+    fn begin(&mut self, incarnation: Incarnation) {
+        if self.incarnation != incarnation {
+            self.waiting.clear();
+            self.incarnation = incarnation;
+        }
+    }
+
     /// The child is gone: the next one begins anew.
     pub(super) fn stop(&mut self) {
         self.waiting.clear();
@@ -110,13 +118,25 @@ impl ThreadRegistry {
                 if !cut.is_empty() {
                     tracing::info!(sessions = cut.len(), "sessions that were cut are loaded again");
                 }
-                registry.recovering.incarnation = incarnation;
-                registry.recovering.waiting = cut;
+                registry.recovering.begin(incarnation);
+                registry.recovering.waiting.extend(cut);
                 registry.recover_next(ctx);
             }
             // Each is still compared when it is used.
             Err(error) => tracing::error!(%error, "sessions that were cut cannot be read"),
         }));
+    }
+
+    /// The histories of further threads are read: other clients have worked on them.
+    pub(super) fn recover_also(&mut self, threads: Vec<ThreadId>, ctx: &mut Context<Self>) {
+        let Some(up) = &self.runtime else { return };
+        self.recovering.begin(up.incarnation);
+        for thread in threads {
+            if !self.recovering.waiting.contains(&thread) {
+                self.recovering.waiting.push_back(thread);
+            }
+        }
+        self.recover_next(ctx);
     }
 
     fn recover_next(&mut self, ctx: &mut Context<Self>) {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use actix::prelude::*;
-use bytes::Bytes;
 use cm_core::controls::Controls;
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::thread::{ThreadRecord, Writes};
@@ -12,13 +11,11 @@ use serde_json::{Value, json};
 
 use super::actor::Thread;
 use super::calls::{AfterResume, Pending, answer};
-use super::detail;
 use super::error::SessionError;
 use super::messages::Reply;
 use super::registry_create::Remarks;
 use crate::app_server::CallFailure;
 use crate::clock;
-use crate::store::read_item;
 
 impl Thread {
     /// The child answered `thread/start`.
@@ -69,42 +66,6 @@ impl Thread {
             };
             answer(reply, stored.map(|()| created).map_err(SessionError::from));
         }));
-    }
-
-    pub(super) fn detail(&mut self, reply: Reply<Bytes>, ctx: &mut Context<Self>) {
-        // Reads come behind every write that is queued, so the transcript is current.
-        let pending = self.flush();
-        ctx.spawn(pending);
-        let head = detail::Head {
-            session: self.summary(),
-            thread: self.state.record.thread.clone(),
-            kept: self.state.record.kept.clone(),
-            subagents: self.state.record.subagents.clone(),
-        };
-        let store = self.shared.store.clone();
-        let id = self.id.clone();
-        let work = async move { store.read(move |store| detail::encode(store, &id, &head)).await };
-        self.spawn_busy(work, ctx, |_, encoded, _| {
-            answer(reply, encoded.map_err(SessionError::from));
-        });
-    }
-
-    /// What the runtime says of one item.
-    pub(super) fn read_item(
-        &mut self,
-        item_id: String,
-        reply: Reply<Bytes>,
-        ctx: &mut Context<Self>,
-    ) {
-        let pending = self.flush();
-        ctx.spawn(pending);
-        let store = self.shared.store.clone();
-        let id = self.id.clone();
-        let work = async move { store.read(move |store| read_item(store, &id, &item_id)).await };
-        self.spawn_busy(work, ctx, |_, item, _| {
-            let item = item.map(|item| Bytes::from(item.unwrap_or_default()));
-            answer(reply, item.map_err(SessionError::from));
-        });
     }
 
     /// Loads the thread in the child with explicit controls, and checks the echo: some versions
@@ -165,6 +126,9 @@ impl Thread {
         }
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         if let Some(thread) = result.get("thread") {
+            if let Some(at) = thread.get("updatedAt").and_then(Value::as_i64).filter(|_| loads) {
+                self.fell_behind(at);
+            }
             self.adopt(thread);
             self.note(Writes { thread: true, ..Writes::default() });
         }

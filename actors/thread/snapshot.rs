@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::actor::Thread;
 use super::registry::ThreadRegistry;
 use super::view;
+use crate::supervisor::Observe;
 
 /// How long one session has to say how it stands.
 pub(super) const DEADLINE: Duration = Duration::from_secs(2);
@@ -122,5 +123,21 @@ impl Handler<GetSnapshot> for Thread {
             "toolCalls": of(RequestFamily::ToolCall).map(transcript::tool_call).collect::<Vec<_>>(),
             "requests": of(RequestFamily::Extended).map(transcript::agent_request).collect::<Vec<_>>(),
         })))
+    }
+}
+
+impl Handler<Observe> for Thread {
+    type Result = MessageResult<Observe>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        MessageResult(json!({
+            "activity": self.current_activity(),
+            "turn": self.state.active_turn().map(|turn| &turn.id),
+            "requests": self.requests.len(),
+            "calls": self.pending.len(),
+            "loaded": self.is_loaded(),
+            "recovers": self.recovery.running,
+            "problem": self.state.record.problem.as_ref().map(|problem| &problem.code),
+        }))
     }
 }

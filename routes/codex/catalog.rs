@@ -21,7 +21,7 @@ use crate::query::Query;
 )]
 pub(crate) async fn models(api: web::Data<Api>, query: Query) -> Result<HttpResponse, ApiError> {
     let mut params = json!({ "limit": query.limit()? });
-    if let Some(cursor) = query.cursor()? {
+    if let Some(cursor) = query.cursor("cursor")? {
         params["cursor"] = json!(cursor);
     }
     RuntimeCall::new(&api, "model/list").pass_on(params).await
@@ -38,7 +38,7 @@ pub(crate) async fn models(api: web::Data<Api>, query: Query) -> Result<HttpResp
     responses((status = 200, body = RuntimePage), RuntimeErrors),
 )]
 pub(crate) async fn features(api: web::Data<Api>, query: Query) -> Result<HttpResponse, ApiError> {
-    let params = json!({ "limit": query.limit()?, "cursor": query.cursor()? });
+    let params = json!({ "limit": query.limit()?, "cursor": query.cursor("cursor")? });
     RuntimeCall::new(&api, "experimentalFeature/list").pass_on(params).await
 }
 
@@ -53,7 +53,7 @@ pub(crate) async fn features(api: web::Data<Api>, query: Query) -> Result<HttpRe
     responses((status = 200, body = RuntimePage), RuntimeErrors),
 )]
 pub(crate) async fn modes(api: web::Data<Api>, query: Query) -> Result<HttpResponse, ApiError> {
-    let params = json!({ "limit": query.limit()?, "cursor": query.cursor()? });
+    let params = json!({ "limit": query.limit()?, "cursor": query.cursor("cursor")? });
     RuntimeCall::new(&api, "collaborationMode/list").page(params).await
 }
 
@@ -71,7 +71,7 @@ pub(crate) async fn modes(api: web::Data<Api>, query: Query) -> Result<HttpRespo
 pub(crate) async fn apps(api: web::Data<Api>, query: Query) -> Result<HttpResponse, ApiError> {
     let params = json!({
         "limit": query.limit()?,
-        "cursor": query.cursor()?,
+        "cursor": query.cursor("cursor")?,
         "threadId": query.text("threadId")?,
         "forceRefetch": query.flag("forceRefetch")?,
     });

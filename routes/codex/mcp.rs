@@ -22,7 +22,7 @@ use crate::query::Query;
 )]
 pub(crate) async fn servers(api: web::Data<Api>, query: Query) -> Result<HttpResponse, ApiError> {
     let mut params = json!({ "limit": query.limit()? });
-    if let Some(cursor) = query.cursor()? {
+    if let Some(cursor) = query.cursor("cursor")? {
         params["cursor"] = json!(cursor);
     }
     RuntimeCall::new(&api, "mcpServerStatus/list").pass_on(params).await

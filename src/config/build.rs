@@ -65,6 +65,7 @@ pub(super) fn build(values: &Values, surroundings: Surroundings) -> (Settings, V
             max_body: size(values, &CODEX_MANAGER_MAX_BODY_BYTES),
             thread_items: size(values, &CODEX_MANAGER_THREAD_ITEMS_BYTES),
             thread_idle: millis(values, &CODEX_MANAGER_THREAD_IDLE_MS),
+            thread_sync: millis(values, &CODEX_MANAGER_THREAD_SYNC_MS),
         },
         requests: requests(values, &mut problems),
         log: log(values),

@@ -129,6 +129,8 @@ pub(crate) struct LimitSettings {
     pub(crate) thread_items: usize,
     /// How long nothing happens in a session before its memory is given back.
     pub(crate) thread_idle: Duration,
+    /// How often the runtime's lists are compared with ours; zero for never.
+    pub(crate) thread_sync: Duration,
 }
 
 /// Logging.

@@ -100,6 +100,9 @@ variables! {
     CODEX_MANAGER_THREAD_IDLE_MS "limits.thread_idle_ms" Kind::Millis { min: 20, max: DAY_MS },
         Some("60000"),
         "how long nothing happens in a session before its memory is given back";
+    CODEX_MANAGER_THREAD_SYNC_MS "limits.thread_sync_ms" Kind::Millis { min: 0, max: DAY_MS },
+        Some("60000"),
+        "how often sessions of other Codex clients are looked for; 0 for never";
 
     CODEX_MANAGER_REQUEST_DEADLINE_MS "requests.deadline_ms"
         Kind::Millis { min: 0, max: 365 * DAY_MS }, Some("0"),

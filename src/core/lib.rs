@@ -15,7 +15,7 @@
 //! - [`idempotency`]: keys by which a client repeats a request and not what it does.
 //! - [`event`]: stream event names and the frames that subscribers receive.
 //! - [`wire`]: REST bodies shared by the server and the command line client.
-//! - [`transcript`]: the rows that items, requests and failed turns become.
+//! - [`transcript`]: the rows that items, requests and failed turns become; [`rows`]: their order.
 //! - [`project`]: what is stored of projects, and whose name is whose.
 //! - [`thread`], [`request`], [`restart`]: pure state machines.
 
@@ -29,6 +29,7 @@ pub mod ids;
 pub mod project;
 pub mod request;
 pub mod restart;
+pub mod rows;
 pub mod rpc;
 pub mod thread;
 pub mod transcript;

@@ -157,6 +157,13 @@ pub fn turn_error_advice(error: &Value) -> Option<&'static str> {
     )
 }
 
+/// The id of a request's row, and the turn that it is shown in.
+pub fn request_row_ids(record: &RequestRecord) -> (String, String) {
+    let prefix = record.kind.family().row_prefix();
+    let turn_id = record.turn_id.clone().unwrap_or_else(|| prefix.to_owned());
+    (format!("{prefix}-{}", record.id), turn_id)
+}
+
 /// The row of a request: `approval.request`, and `approval.resolved` once it ended.
 pub fn request_row(record: &RequestRecord) -> TranscriptEntry {
     let family = record.kind.family();
@@ -206,10 +213,10 @@ pub fn request_row(record: &RequestRecord) -> TranscriptEntry {
         }
         summary(record)
     };
-    let prefix = family.row_prefix();
+    let (message_id, turn_id) = request_row_ids(record);
     TranscriptEntry {
-        message_id: format!("{prefix}-{}", record.id),
-        turn_id: record.turn_id.clone().unwrap_or_else(|| prefix.to_owned()),
+        message_id,
+        turn_id,
         role: Role::System,
         kind: format!("{stem}.{}", if ended { "resolved" } else { "request" }),
         content,

@@ -54,6 +54,8 @@ pub(crate) fn builder_of(program: &Path) -> AppBuilder {
         .env("CODEX_MANAGER_RESTART_BACKOFF_MS", "20")
         .env("CODEX_MANAGER_RESTART_BACKOFF_MAX_MS", "100")
         .env("CODEX_MANAGER_RESTART_INTENSITY", "100000")
+        // What the runtime made and nobody was told of would come back as a session.
+        .env("CODEX_MANAGER_THREAD_SYNC_MS", "0")
 }
 
 /// The fake child with a script.

@@ -27,9 +27,10 @@ pub(crate) fn fake_app_server() -> PathBuf {
     }
 }
 
-/// The program over the fake child.
+/// The program over the fake child. Its list, which forgets what is archived, is not looked at.
 pub(crate) fn with_fake(script: FakeScript) -> AppBuilder {
-    builder().runtime(Runtime::Fake(fake_app_server(), script))
+    let builder = builder().env("CODEX_MANAGER_THREAD_SYNC_MS", "0");
+    builder.runtime(Runtime::Fake(fake_app_server(), script))
 }
 
 /// The program over its embedded runtime.

@@ -69,6 +69,7 @@ mod layering;
 mod long_lines;
 mod metrics;
 mod openapi;
+mod other_clients;
 mod passivation;
 mod project_app;
 mod projects;
@@ -79,6 +80,7 @@ mod recovery;
 mod repeats;
 mod request_policy;
 mod security;
+mod session_list;
 mod shutdown;
 mod startup;
 mod store_crashes;
@@ -89,6 +91,7 @@ mod store_tool;
 mod stream_gaps;
 mod stream_history;
 mod supervision;
+mod transcript_pages;
 
 use std::path::Path;
 

@@ -255,6 +255,7 @@ impl Bench {
             default_cwd: PathBuf::from("/"),
             cage: Cage::new(&[]),
             idle: options.idle,
+            sync: Duration::ZERO,
             item_cap: options.item_cap,
             policy: options.policy,
             store_patience: STORE_PATIENCE_HERE,

@@ -10,12 +10,12 @@ use super::bench::{
     Bench, Disk, Options, approval_request, count, notification, on_system, thread, turn_ended,
     turn_started,
 };
-use crate::index::{ListQuery, ProjectFilter};
+use crate::index::ListQuery;
 use crate::store::{MemoryStore, Store, WriteBatch, put_thread, read_thread};
 
 /// The titles of a list, newest first.
 async fn titles(bench: &Bench, archived: bool) -> Vec<String> {
-    let query = ListQuery { archived, project: ProjectFilter::Any, limit: 100, cursor: None };
+    let query = ListQuery { archived, limit: 100, ..ListQuery::default() };
     let page = bench.threads.list(query).await.unwrap();
     let page: SessionList = serde_json::from_slice(&page).unwrap();
     page.data.into_iter().map(|session| format!("{} {}", session.title, session.activity)).collect()

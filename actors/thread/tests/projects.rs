@@ -40,7 +40,7 @@ async fn names(bench: &Bench) -> Vec<String> {
 
 /// The sessions of a list.
 async fn listed(bench: &Bench, project: ProjectFilter) -> Vec<String> {
-    let query = ListQuery { archived: false, project, limit: 100, cursor: None };
+    let query = ListQuery { project, limit: 100, ..ListQuery::default() };
     let page = bench.threads.list(query).await.unwrap();
     let page: SessionList = serde_json::from_slice(&page).unwrap();
     let mut ids: Vec<_> = page.data.iter().map(|row| row.session_id.to_string()).collect();

@@ -12,10 +12,12 @@
 //! - `record`: what is stored; `item`: reading an item in place; `kept`: how much is kept; `note`:
 //!   rows that are not the runtime's.
 //! - `state`: a living thread and its transitions; `remembered`: the items that it knows.
-//! - `reconcile`: what the runtime's own history says after a crash.
+//! - `reconcile`: what the runtime's own history says after a crash; `listed`: what its list says of
+//!   threads that other clients work on.
 
 mod item;
 mod kept;
+mod listed;
 mod note;
 mod reconcile;
 mod record;
@@ -26,7 +28,9 @@ mod subagents;
 mod tests;
 
 pub use item::RawItem;
+pub(crate) use item::digest;
 pub use kept::{Kept, ROW_OVERHEAD};
+pub use listed::{ListedChange, ListedPage, ListedThread, read_listed_page};
 pub use note::{NOTE_RECORD_VERSION, NoteRecord};
 pub use reconcile::{HistoryPage, HistoryTurn, Reconciled, read_thread_turns, read_turns_page};
 pub use record::{

@@ -121,7 +121,7 @@ fn turn(raw: &RawValue) -> Option<HistoryTurn<'_>> {
 impl HistoryTurn<'_> {
     /// Whether the runtime says that it is over. Codex 0.106 goes on saying `inProgress` of a turn
     /// that was cut.
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         !matches!(self.status.as_str(), "" | "inProgress")
     }
 }
@@ -152,7 +152,9 @@ impl ThreadState {
                     error: past.error.clone(),
                     started_ms: past.started_ms.unwrap_or(now_ms),
                     ended_ms: past.ended_ms.or(past.started_ms).or(Some(now_ms)),
-                    ended_by_manager: false,
+                    // So is a turn shown that another process still runs: what is said of it later
+                    // counts more.
+                    ended_by_manager: status == TurnStatus::Interrupted,
                     rolled_back: false,
                 };
                 self.record.next_turn += 1;

@@ -273,6 +273,53 @@ pub struct TranscriptEntry {
     pub status: RowStatus,
 }
 
+/// `GET /api/sessions/:id/transcript`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TranscriptPage {
+    /// The session.
+    pub session_id: ThreadId,
+    /// Rows of the page, oldest first.
+    pub data: Vec<TranscriptEntry>,
+    /// What `before` is for the page of older rows; `null` when there are none.
+    #[schema(required)]
+    pub next_cursor: Option<String>,
+}
+
+/// One turn of a session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnSummary {
+    /// Turn id.
+    pub id: String,
+    /// `inProgress`, `completed`, `interrupted` or `failed`.
+    #[schema(pattern = "^(inProgress|completed|interrupted|failed)$")]
+    pub status: String,
+    /// Epoch milliseconds.
+    pub started_at: i64,
+    /// Epoch milliseconds; `null` while it runs.
+    #[schema(required)]
+    pub completed_at: Option<i64>,
+    /// Why it failed or was cut off, as the runtime says it; `null` when it did not.
+    #[schema(required)]
+    pub error: Option<Value>,
+    /// Its items that are kept.
+    pub item_count: u64,
+}
+
+/// `GET /api/sessions/:id/turns`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnPage {
+    /// The session.
+    pub session_id: ThreadId,
+    /// Turns of the page, oldest first.
+    pub data: Vec<TurnSummary>,
+    /// What `before` is for the page of older turns; `null` when there are none.
+    #[schema(required)]
+    pub next_cursor: Option<String>,
+}
+
 /// Answer of `POST /api/sessions/:id/transcript/upsert`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
