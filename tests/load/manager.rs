@@ -167,6 +167,11 @@ impl Manager {
         self.home.join("data")
     }
 
+    /// Where its sessions work.
+    pub(crate) fn workspace(&self) -> PathBuf {
+        self.home.join("workspace")
+    }
+
     /// How long the last start took.
     pub(crate) fn ready_after(&self) -> Duration {
         self.ready_after

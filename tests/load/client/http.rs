@@ -82,6 +82,23 @@ impl HttpConnection {
         self.exchange(path, head.as_bytes())
     }
 
+    /// The text of `GET path`, answered 200. What is in it is not looked at: that would cost more
+    /// than the answer.
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes, or another one.
+    pub(crate) fn load(&mut self, path: &str) -> Result<String, LoadError> {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        let (status, body) = self.raw(path, head.as_bytes())?;
+        let text = String::from_utf8_lossy(&body).into_owned();
+        if status == 200 {
+            return Ok(text);
+        }
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Err(Answer { status, body, text }.unexpected(path))
+    }
+
     /// `POST path` with a JSON body.
     ///
     /// # Errors
@@ -99,6 +116,13 @@ impl HttpConnection {
     }
 
     fn exchange(&mut self, path: &str, message: &[u8]) -> Result<Answer, LoadError> {
+        let (status, body) = self.raw(path, message)?;
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Ok(Answer { status, body, text })
+    }
+
+    fn raw(&mut self, path: &str, message: &[u8]) -> Result<(u16, Vec<u8>), LoadError> {
         let mut exchange = || {
             self.reader.get_mut().write_all(message)?;
             let head = read_head(&mut self.reader)?
@@ -107,9 +131,6 @@ impl HttpConnection {
             let body = read_body(&mut self.reader, &head, true)?;
             Ok((status.unwrap_or(0), body))
         };
-        let (status, body) = exchange().map_err(LoadError::system(path))?;
-        let text = String::from_utf8_lossy(&body).into_owned();
-        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer { status, body, text })
+        exchange().map_err(LoadError::system(path))
     }
 }

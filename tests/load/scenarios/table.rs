@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::bench::Bench;
-use super::{big_line, boot, fanout, latency, level, messages, mix, start, stopped};
+use super::{big_line, boot, fanout, latency, level, messages, mix, reads, start, stopped, writes};
 use crate::error::LoadError;
 use crate::report::Figures;
 
@@ -40,6 +40,25 @@ pub(crate) enum Scenario {
     BigLine,
     /// Floods over many sessions one after another: memory levels off
     Level,
+    /// Health on 8 connections
+    Health,
+    /// The first page of the list with 10 sessions, and a walk through all
+    #[value(name = "list-10")]
+    List10,
+    /// The same with 1,000
+    #[value(name = "list-1000")]
+    List1000,
+    /// The same with 10,000
+    #[value(name = "list-10000")]
+    List10000,
+    /// A session of 100 rows on 8 connections
+    #[value(name = "transcript-100")]
+    Transcript100,
+    /// A session of 10,000 rows, whole and its first page
+    #[value(name = "transcript-10000")]
+    Transcript10000,
+    /// Durable writes with 10,000 sessions, and the memory of these
+    Writes,
 }
 
 /// How much of everything; a scenario looks at what concerns it.
@@ -99,6 +118,13 @@ impl Scenario {
             Self::Messages => Sizes { sessions: 1_000, messages: 10_000, ..few() },
             Self::BigLine => Sizes { subscribers: 1, bytes: 100_000_000, ..few() },
             Self::Level => Sizes { sessions: 40, ..flood(1, 50_000) },
+            Self::Health => crowd(1, 0),
+            Self::List10 => crowd(10, 0),
+            Self::List1000 => crowd(1_000, 0),
+            Self::List10000 => crowd(10_000, 0),
+            Self::Transcript100 => crowd(1, 100),
+            Self::Transcript10000 => crowd(1, 10_000),
+            Self::Writes => crowd(10_000, 500),
         }
     }
 
@@ -117,6 +143,10 @@ impl Scenario {
             Self::Messages => Sizes { sessions: 5, messages: 20, ..few() },
             Self::BigLine => Sizes { subscribers: 1, bytes: 2_000_000, ..few() },
             Self::Level => Sizes { sessions: 4, ..flood(1, 1_000) },
+            Self::Health => small(1, 0),
+            Self::List10 | Self::List1000 | Self::List10000 => small(450, 0),
+            Self::Transcript100 | Self::Transcript10000 => small(1, 250),
+            Self::Writes => small(20, 5),
         }
     }
 
@@ -136,8 +166,23 @@ impl Scenario {
             Self::Messages => messages::run(bench, sizes),
             Self::BigLine => big_line::run(bench, sizes),
             Self::Level => level::run(bench, sizes),
+            Self::Health => reads::health(bench, sizes),
+            Self::List10 | Self::List1000 | Self::List10000 => reads::list(bench, sizes),
+            Self::Transcript100 => reads::transcript(bench, sizes),
+            Self::Transcript10000 => reads::long_transcript(bench, sizes),
+            Self::Writes => writes::run(bench, sizes),
         }
     }
+}
+
+/// Eight connections for five seconds, with so many sessions and messages or rows.
+fn crowd(sessions: usize, messages: usize) -> Sizes {
+    Sizes { subscribers: 8, seconds: 5, bytes: 100, sessions, messages, ..few() }
+}
+
+/// Two connections for a second.
+fn small(sessions: usize, messages: usize) -> Sizes {
+    Sizes { subscribers: 2, seconds: 1, ..crowd(sessions, messages) }
 }
 
 /// What a scenario does not look at.

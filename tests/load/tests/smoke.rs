@@ -111,6 +111,34 @@ fn floods_over_sessions_leave_one_figure_each() {
 }
 
 #[test]
+fn crowds_are_answered_and_every_session_is_walked_past() {
+    let figures = run("health", &[]);
+    assert!(figures["answers"].as_u64() > Some(0), "{figures}");
+    let figures = run("list-1000", &[]);
+    assert_eq!(figures["walked"], 450, "{figures}");
+    assert!(figures["answers"].as_u64() > Some(0), "{figures}");
+}
+
+#[test]
+fn transcripts_are_read_whole_and_in_pages() {
+    let figures = run("transcript-100", &[]);
+    assert_eq!(figures["rows"], 250, "{figures}");
+    assert!(figures["page_per_s"].as_f64() > Some(0.0), "{figures}");
+    let figures = run("transcript-10000", &[]);
+    assert_eq!(figures["rows"], 250, "{figures}");
+    assert!(figures["first_page_ms"].as_f64() > Some(0.0), "{figures}");
+}
+
+#[test]
+fn writes_with_many_sessions_are_timed() {
+    let figures = run("writes", &[]);
+    assert_eq!(figures["sessions"], 20, "{figures}");
+    for figure in ["project_p50_ms", "session_p50_ms", "rename_p50_ms", "message_p50_ms"] {
+        assert!(figures[figure].as_f64() > Some(0.0), "{figures}");
+    }
+}
+
+#[test]
 fn two_programs_are_compared_in_one_run() {
     let manager = manager();
     let path = manager.to_str().expect("a path in UTF-8");
