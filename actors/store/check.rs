@@ -5,6 +5,7 @@ use std::path::Path;
 
 use cm_core::idempotency::KeyRecord;
 use cm_core::ids::RequestId;
+use cm_core::job::{AuditRecord, JobRecord};
 use cm_core::project::ProjectRecord;
 use cm_core::request::RequestRecord;
 use cm_core::thread::{ItemRecord, ThreadRecord, TurnRecord};
@@ -85,6 +86,9 @@ fn kind(key: &[u8]) -> &'static str {
         Some(b'w') => "projects",
         Some(b'y') => "idempotencyKeys",
         Some(b'z') => "keptAnswers",
+        Some(b'j') => "jobs",
+        Some(b'a') => "extensionAudit",
+        Some(b'v') => "takenOver",
         _ => "others",
     }
 }
@@ -103,6 +107,8 @@ fn decodes(key: &[u8], value: &[u8]) -> Result<(), String> {
         Some(b'o') => json::<Value>(value),
         Some(b'w') => json::<ProjectRecord>(value),
         Some(b'y') => json::<KeyRecord>(value),
+        Some(b'j') => json::<JobRecord>(value),
+        Some(b'a') => json::<AuditRecord>(value),
         Some(b'q') => {
             let text = std::str::from_utf8(value).map_err(|error| error.to_string())?;
             RequestId::parse(text).map(|_| ()).map_err(|error| error.to_string())

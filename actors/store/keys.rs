@@ -4,7 +4,7 @@
 //! big-endian, so that keys sort as their parts do.
 
 use cm_core::idempotency::IdempotencyKey;
-use cm_core::ids::{ProjectId, RequestId, Seq, ThreadId};
+use cm_core::ids::{JobId, ProjectId, RequestId, Seq, ThreadId};
 
 /// Identity of the store's history.
 pub const EPOCH: &[u8] = b"m\0epoch";
@@ -219,6 +219,27 @@ pub const IDEMPOTENCY: &[u8] = b"y\0";
 /// The body of the answer that is kept for an idempotency key.
 pub fn kept_answer(key: &IdempotencyKey) -> Vec<u8> {
     [b"z\0", key.as_str().as_bytes()].concat()
+}
+
+/// A background job.
+pub fn job(id: &JobId) -> Vec<u8> {
+    [JOBS, id.as_str().as_bytes()].concat()
+}
+
+/// All background jobs.
+pub const JOBS: &[u8] = b"j\0";
+
+/// The record of a reload of extensions, by its time and what tells it from others.
+pub fn audit(at_ms: i64, digest: u64) -> Vec<u8> {
+    [AUDITS, &at_ms.max(0).to_be_bytes(), &digest.to_be_bytes()].concat()
+}
+
+/// All records of reloads of extensions.
+pub const AUDITS: &[u8] = b"a\0";
+
+/// Marks what was taken over from version 1.
+pub fn taken(kind: &str, id: &str) -> Vec<u8> {
+    [b"v\0", kind.as_bytes(), b"\0", id.as_bytes()].concat()
 }
 
 /// A key made readable for messages.

@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::export::{self, ExportError};
 use super::folder::{StoreFolder, unusable};
 use super::import::{self, ExportInfo, ImportError};
-use super::open::fresh;
+use super::open::{SledStore, fresh};
 use super::{copy, restore};
 
 /// Why maintenance ended early.
@@ -144,6 +144,19 @@ impl StoreFolder {
         drop(store);
         self.swap()?;
         Ok(Imported { records: info.records, missing: info.damaged, up_to: info.up_to })
+    }
+
+    /// Opens the store as it is, to add to it; `None` where there is none and never was one.
+    ///
+    /// # Errors
+    ///
+    /// [`MaintainError`] when it cannot be opened as it is.
+    pub fn existing(&self) -> Result<Option<SledStore>, MaintainError> {
+        self.finish()?;
+        if !self.store().exists() && !self.has_traces() {
+            return Ok(None);
+        }
+        open_as_it_is(&self.store()).map(Some)
     }
 
     /// Makes an empty store where there is none, whatever there was once.

@@ -15,7 +15,8 @@
 //! - `export`, `import`, `copy`, `check`, `maintain`: what is done with a store as a whole.
 //! - [`keys`], `records`, `projects`, `idempotency`: what lies where, and in which form; `lists`:
 //!   reading all threads; `transcript`: reading a thread's items; `notes`: rows that are not the
-//!   runtime's; `fork`: copying a history; `migrate`: records of the first format.
+//!   runtime's; `fork`: copying a history; `taken`: what was taken over from version 1; `migrate`:
+//!   records of the first format.
 
 mod actor;
 mod backend;
@@ -51,6 +52,7 @@ mod rows;
 mod scan;
 mod sled_engine;
 mod stats;
+mod taken;
 mod transcript;
 mod upkeep;
 mod writer;
@@ -88,4 +90,7 @@ pub use rows::{read_item_row, read_request_row, read_turn, read_turns_before, re
 pub use scan::Scan;
 pub use sled_engine::SledEngine;
 pub use stats::{COMMIT_BATCHES, COMMIT_MICROS, StoreStats, StoreStatsView};
+pub use taken::{
+    put_audit, put_job, put_taken, read_audits, read_jobs as read_stored_jobs, was_taken,
+};
 pub use transcript::{StoredItems, read_item, read_turns};

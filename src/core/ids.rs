@@ -141,6 +141,11 @@ text_id! {
 }
 
 text_id! {
+    /// A background job. Version 1's are UUIDs.
+    JobId
+}
+
+text_id! {
     /// The identity of a store's history. It changes only when history is lost.
     Epoch
 }

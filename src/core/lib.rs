@@ -16,7 +16,8 @@
 //! - [`event`]: stream event names and the frames that subscribers receive.
 //! - [`wire`]: REST bodies shared by the server and the command line client.
 //! - [`transcript`]: the rows that items, requests and failed turns become; [`rows`]: their order.
-//! - [`project`]: what is stored of projects, and whose name is whose.
+//! - [`project`]: what is stored of projects, and whose name is whose; [`job`]: of background jobs.
+//! - [`v1`]: what version 1 kept in its data directory.
 //! - [`thread`], [`request`], [`restart`]: pure state machines.
 
 pub mod compat;
@@ -26,6 +27,7 @@ pub mod error;
 pub mod event;
 pub mod idempotency;
 pub mod ids;
+pub mod job;
 pub mod project;
 pub mod request;
 pub mod restart;
@@ -33,4 +35,5 @@ pub mod rows;
 pub mod rpc;
 pub mod thread;
 pub mod transcript;
+pub mod v1;
 pub mod wire;

@@ -315,7 +315,7 @@ impl ThreadState {
     }
 
     /// Adds a row that nobody knows yet.
-    pub(super) fn add_row(&mut self, row: ItemRecord, body: Bytes) -> Writes {
+    pub(crate) fn add_row(&mut self, row: ItemRecord, body: Bytes) -> Writes {
         self.record.kept.count(row.ordinal, 0, row.bytes + ROW_OVERHEAD, self.item_cap);
         self.items.add(row.clone());
         let items = vec![ItemWrite { record: row, body: Some(body) }];
