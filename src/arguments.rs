@@ -47,6 +47,8 @@ pub(crate) enum Command {
     /// Make the token that clients present
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Take over a data directory of version 1, which is only read
+    Import(ImportFlags),
     /// Check, compact, export and import the store while no manager runs
     #[command(subcommand)]
     Store(StoreCommand),
@@ -141,6 +143,39 @@ pub(crate) struct StoreFlags {
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
+}
+
+/// Flags of `import`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImportFlags {
+    /// The data directory of version 1 (its DATA_DIR)
+    pub(crate) source: PathBuf,
+    /// The CODEX_HOME that version 1 ran with, where it is not `codex-home` in its data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) source_codex_home: Option<PathBuf>,
+    /// Say what would be taken over, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The data directory to fill (DATA_DIR; default .data)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<OsString>,
+    /// The home of codex to fill (CODEX_HOME; default codex-home in the data directory)
+    #[arg(long, value_name = "DIR")]
+    codex_home: Option<OsString>,
+    /// Read this configuration file (CODEX_MANAGER_CONFIG)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ImportFlags {
+    /// What says where everything goes.
+    pub(crate) fn settings(&self) -> SettingsFlags {
+        let Self { data_dir, codex_home, config, .. } = self.clone();
+        SettingsFlags { data_dir, codex_home, config, ..SettingsFlags::default() }
+    }
 }
 
 /// `token …`.
@@ -250,7 +285,7 @@ mod tests {
         tree.build();
         insta::assert_snapshot!("help", tree.render_long_help());
         let mut texts = Vec::new();
-        for name in ["serve", "app-server", "config", "doctor", "token", "store"] {
+        for name in ["serve", "app-server", "config", "doctor", "token", "import", "store"] {
             let command = tree.find_subcommand_mut(name).expect(name);
             texts.push(command.render_long_help().to_string());
             for inner in command.get_subcommands_mut().filter(|inner| inner.get_name() != "help") {

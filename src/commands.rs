@@ -5,11 +5,11 @@ use std::path::Path;
 
 use cm_core::error::exit;
 
-use crate::arguments::{Command, ConfigCommand, SettingsFlags, TokenCommand};
+use crate::arguments::{Command, ConfigCommand, ImportFlags, SettingsFlags, TokenCommand};
 use crate::complaint::Complaint;
 use crate::config::{Loaded, Problems, example, load, show_json, show_text, write_new_token};
 use crate::store_tool::Done;
-use crate::{app, client, doctor, store_tool, telemetry};
+use crate::{app, client, doctor, import, store_tool, telemetry};
 
 /// Why a command ended early.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,14 @@ pub(crate) fn run(command: Command) -> Result<u8, Ended> {
             Ok(report.exit())
         }
         Command::Token(TokenCommand::New { path }) => new_token(&path),
+        Command::Import(flags) => {
+            let loaded = configuration(flags.settings())?.map_err(Complaint::from)?;
+            let ImportFlags { source, source_codex_home: source_home, dry_run, json, .. } = flags;
+            let order = import::Order { source, source_home, dry_run, json };
+            let Done { output, exit } = import::run(&order, &loaded.settings)?;
+            print(&output)?;
+            Ok(exit)
+        }
         Command::Store(command) => {
             let loaded = configuration(command.settings())?.map_err(Complaint::from)?;
             let Done { output, exit } = store_tool::run(&command, &loaded.settings.data_dir)?;

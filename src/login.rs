@@ -153,7 +153,8 @@ fn place(bytes: &[u8], target: &Path) -> io::Result<bool> {
     }
 }
 
-fn holds_refresh_token(login: &[u8]) -> bool {
+/// Whether a login is one of ChatGPT, whose refresh token changes when it is used.
+pub(crate) fn holds_refresh_token(login: &[u8]) -> bool {
     let login: Value = serde_json::from_slice(login).unwrap_or_default();
     let token = login.pointer("/tokens/refresh_token").and_then(Value::as_str);
     token.is_some_and(|token| !token.is_empty())

@@ -6,7 +6,8 @@
 //!   `client`: the commands that talk to a running server; `own_server`: one of their own.
 //! - `config`: configuration, and which app-server runs; `login`: its login.
 //! - `app`: the server, built from its parts; `shutdown`: signals and the ordered stop.
-//! - `doctor`: what is wrong and how to mend it; `store_tool`: maintenance of the store.
+//! - `doctor`: what is wrong and how to mend it; `store_tool`: maintenance of the store; `import`:
+//!   taking over version 1's data directory.
 //! - `telemetry`: logging and the panic hook; `complaint`: messages and exit codes.
 //!
 //! The folders `core`, `process`, `runtime` and `cli` are crates of their own; `bin/cmgr.rs` is the
@@ -19,6 +20,7 @@ mod commands;
 mod complaint;
 mod config;
 mod doctor;
+mod import;
 mod login;
 mod own_server;
 mod shutdown;

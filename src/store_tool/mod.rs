@@ -7,4 +7,4 @@
 mod run;
 mod show;
 
-pub(crate) use run::{Done, run};
+pub(crate) use run::{Done, complaint as maintain_complaint, done, run};

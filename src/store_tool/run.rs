@@ -77,7 +77,17 @@ fn execute(
     })
 }
 
-fn done<T: Serialize>(json: bool, value: &T, text: String, exit: u8) -> Result<Done, Complaint> {
+/// What a command printed: the value for programs, the text for people.
+///
+/// # Errors
+///
+/// [`Complaint`] when the value cannot be written.
+pub(crate) fn done<T: Serialize>(
+    json: bool,
+    value: &T,
+    text: String,
+    exit: u8,
+) -> Result<Done, Complaint> {
     let output = match json {
         true => serde_json::to_string_pretty(value)
             .map(|json| json + "\n")
@@ -88,7 +98,7 @@ fn done<T: Serialize>(json: bool, value: &T, text: String, exit: u8) -> Result<D
 }
 
 /// What a person is told, and what to do.
-fn complaint(error: MaintainError, data_dir: &Path) -> Complaint {
+pub(crate) fn complaint(error: MaintainError, data_dir: &Path) -> Complaint {
     let primary = error.to_string();
     let with = |code, exit, hint: &str| Complaint {
         code,

@@ -25,6 +25,8 @@
 //! - `openapi`: the description of the API, and what is really answered; `contract`: what version 1's
 //!   clients rely on.
 //! - `startup`, `shutdown`: what keeps the program from starting, and how it ends.
+//! - `version1`: a data directory of version 1; `import`: taking it over, `import_faults`: and what goes
+//!   wrong on the way.
 //! - `layering`: the direction of knowledge, and rules over the sources.
 #![allow(
     clippy::panic,
@@ -63,6 +65,8 @@ mod drift;
 mod fake_app;
 mod history;
 mod idempotency;
+mod import;
+mod import_faults;
 mod jobs;
 mod kinds;
 mod layering;
@@ -92,6 +96,7 @@ mod stream_gaps;
 mod stream_history;
 mod supervision;
 mod transcript_pages;
+mod version1;
 
 use std::path::Path;
 

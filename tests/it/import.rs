@@ -1,0 +1,175 @@
+//! `codex-manager import`: a data directory of version 1 with sessions of the real codex is taken
+//! over, and they go on.
+
+use std::path::Path;
+
+use cm_testkit::app::{AppBuilder, TestApp};
+use cm_testkit::dirs::TestDir;
+use cm_testkit::model::{prompt, say};
+use serde_json::{Value, json};
+
+use crate::common::{Kind, builder, rows, text, turn_end};
+use crate::version1::{Version1, command, import, job, shown, tree};
+
+mod codex_new {
+    #[test]
+    fn a_data_directory_of_version_1_is_taken_over_and_goes_on() {
+        super::a_data_directory_of_version_1_is_taken_over_and_goes_on(
+            crate::common::Kind::CodexNew,
+        );
+    }
+}
+
+mod codex_old {
+    #[test]
+    fn a_data_directory_of_version_1_is_taken_over_and_goes_on() {
+        super::a_data_directory_of_version_1_is_taken_over_and_goes_on(
+            crate::common::Kind::CodexOld,
+        );
+    }
+}
+
+/// What a transcript says, row by row.
+fn said(detail: &Value) -> Vec<(String, String)> {
+    let rows = detail["transcript"].as_array().into_iter().flatten();
+    rows.map(|row| (text(&row["type"]), text(&row["content"]))).collect()
+}
+
+fn manager(kind: Kind, dir: &TestDir) -> AppBuilder {
+    builder().runtime(kind.runtime()).data_dir(dir.join("data"))
+}
+
+#[track_caller]
+fn session<'a>(list: &'a Value, id: &str) -> &'a Value {
+    let sessions = list["data"].as_array().expect("sessions");
+    sessions.iter().find(|session| session["sessionId"] == id).expect("the session is listed")
+}
+
+#[track_caller]
+fn complete_turn(app: &TestApp, session: &str, answer: &str) {
+    let mut stream = app.stream(Some(session));
+    let message = prompt("go", [say(answer)]);
+    let path = format!("/api/sessions/{session}/messages");
+    let sent = app.post(&path, json!({ "text": message })).expect_status(202);
+    let ended = turn_end(&mut stream, &text(&sent.body["turnId"]));
+    assert_eq!(ended["status"], "completed", "{ended}");
+}
+
+fn a_data_directory_of_version_1_is_taken_over_and_goes_on(kind: Kind) {
+    let dir = TestDir::new("import");
+    let cwd = dir.subdir("workspace");
+    let version = if kind == Kind::CodexOld { "0.140.0" } else { "0.169.0" };
+    let mut v1 = Version1::start(&dir, version);
+    let (first, first_turn) = v1.thread(&cwd, [say("hello from version 1")]);
+    let (second, _) = v1.thread(&cwd, [say("words without rows")]);
+    let (archived, _) = v1.thread(&cwd, [say("put away")]);
+    let (owned, _) = v1.thread(&cwd, [say("of an agent")]);
+    v1.archive(&archived);
+    v1.forget_rows(&second);
+    v1.row(
+        &first,
+        json!({ "messageId": "session-controls-1", "turnId": "session-controls",
+        "role": "system", "type": "session.controls.updated", "status": "complete",
+        "content": "Session controls updated", "startedAt": 1_795_713_893_000_i64 }),
+    );
+    v1.row(
+        &first,
+        json!({ "messageId": "insight", "turnId": first_turn, "role": "system",
+        "type": "turn.supervisorReview", "status": "complete", "content": "looks good" }),
+    );
+    let controls = json!({ "model": null, "approvalPolicy": "on-request",
+        "networkAccess": "restricted", "filesystemSandbox": "workspace-write",
+        "settings": { "supervisor": { "level": 3 } } });
+    let defaults = json!({ "model": null, "approvalPolicy": "never", "networkAccess": "restricted",
+        "filesystemSandbox": "read-only", "settings": {} });
+    let metadata = json!({
+        "titles": { (first.clone()): "My title", (second.clone()): "New chat" },
+        "projects": { "p1": { "name": "Project", "workingDirectory": null,
+            "createdAt": "2026-11-26T17:24:51.377Z", "updatedAt": "2026-11-26T17:24:51.377Z" } },
+        "sessionProjectById": { (first.clone()): "p1" },
+        "sessionControlsById": { (first.clone()): controls },
+        "defaultSessionControls": defaults,
+        "systemOwnedSessionIds": { (owned): true },
+    });
+    let jobs = json!([job("j1", "queued"), job("j2", "completed")]);
+    let (source, _model) = v1.end(&metadata, &jobs);
+    let data = dir.join("data");
+    let before = tree(&source);
+
+    let planned = import(&source, &data, &["--dry-run"]);
+    assert!(!data.exists(), "a dry run makes nothing");
+    let taken = import(&source, &data, &[]);
+    assert_eq!(tree(&source), before, "the source is as it was");
+    for report in [&planned, &taken] {
+        assert_eq!(
+            report["sessions"],
+            json!({ "taken": 3, "already": 0, "notTaken": 1 }),
+            "{report}"
+        );
+        assert_eq!(report["projects"]["taken"], 1);
+        assert_eq!((&report["jobs"]["taken"], &report["jobsFailed"]), (&json!(2), &json!(1)));
+        assert_eq!(report["extensionAudit"]["taken"], 1);
+        assert_eq!((&report["defaults"], &report["config"]), (&json!("taken"), &json!("taken")));
+        assert_eq!(report["damaged"]["named"], json!([]), "{report}");
+    }
+    assert_eq!((&planned["rows"], &planned["bytes"]), (&taken["rows"], &taken["bytes"]));
+
+    let mut app = manager(kind, &dir).start();
+    let list = app.get("/api/sessions?limit=50").expect_status(200).body;
+    let listed = session(&list, &first);
+    assert_eq!((&listed["title"], &listed["projectId"]), (&json!("My title"), &json!("p1")));
+    assert_eq!(listed["sessionControls"], controls);
+    assert_eq!(session(&list, &second)["sessionControls"], defaults, "the defaults of then");
+    let put_away = app.get("/api/sessions?archived=true").expect_status(200).body;
+    assert_eq!(session(&put_away, &archived)["archived"], true);
+    let detail = app.detail(&first);
+    let words = said(&detail);
+    let kinds: Vec<&str> = words.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds[0], "userMessage", "{words:?}");
+    assert!(words.contains(&("agentMessage".into(), "hello from version 1".into())), "{words:?}");
+    assert!(words.contains(&("turn.supervisorReview".into(), "looks good".into())));
+    assert_eq!(rows(&detail, "session.controls.updated").len(), 1);
+    assert_eq!(detail["thread"]["turns"][0]["status"], "completed");
+    let words = said(&app.detail(&second));
+    assert_eq!(words[1], ("agentMessage".to_owned(), "words without rows".to_owned()), "{words:?}");
+    let created = app.post("/api/sessions", json!({ "cwd": cwd })).expect_status(200);
+    assert_eq!(created.body["session"]["approvalPolicy"], "never", "the defaults of new sessions");
+
+    for session in [&first, &second] {
+        complete_turn(&app, session, "and on it goes");
+        let words = said(&app.detail(session));
+        let answer = ("agentMessage".to_owned(), "and on it goes".to_owned());
+        assert_eq!(words.last(), Some(&answer), "{words:?}");
+        assert!(words.len() >= 4, "what was said before is still there: {words:?}");
+    }
+    app.post(&format!("/api/sessions/{first}/rename"), json!({ "title": "Mine now" }))
+        .expect_status(200);
+    app.delete(&format!("/api/sessions/{second}")).expect_status(200);
+    app.terminate();
+
+    let again = import(&source, &data, &[]);
+    let nothing = json!({ "taken": 0, "already": 3, "notTaken": 1 });
+    assert_eq!(again["sessions"], nothing, "{again}");
+    for kind in ["projects", "jobs", "extensionAudit"] {
+        assert_eq!(again[kind]["taken"], 0, "{kind} {again}");
+    }
+    assert_eq!((&again["defaults"], &again["files"]["taken"]), (&json!("already"), &json!(0)));
+    let text = shown(&command(&source, &data, &[]).output().expect("the program runs"));
+    assert!(text.contains("Nothing is left to take"), "{text}");
+    app.restart();
+    assert_eq!(app.detail(&first)["session"]["title"], "Mine now", "what changed here stays");
+    app.get(&format!("/api/sessions/{second}")).expect_status(404);
+    app.terminate();
+    check(&data);
+}
+
+/// The store is whole, and holds what no route shows yet.
+#[track_caller]
+fn check(data: &Path) {
+    let mut tool = std::process::Command::new(crate::common::MANAGER);
+    let check = tool.args(["store", "check", "--json", "--data-dir"]).arg(data).output().unwrap();
+    let check = crate::version1::report(&check);
+    assert_eq!(check["damagedCount"], 0, "{check}");
+    let count = |kind: &str| check["kinds"][kind]["records"].clone();
+    assert_eq!((count("jobs"), count("extensionAudit")), (json!(2), json!(1)), "{check}");
+}
