@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use actix_web::{HttpResponse, web};
 use cm_actors::app_server::AppServerStatus;
 use cm_actors::clock;
+use cm_core::error::ErrorCode;
 use cm_core::wire::{
     AuthHealth, CodexHealth, Health, Liveness, QueueHealth, Readiness, Reason, ServiceInfo,
     StoreHealth,
@@ -123,9 +124,12 @@ fn auth(status: &AppServerStatus, info: &ServerInfo, codex_home_auth_file: bool)
     let account = &status.account;
     let embedded = info.runtime == "embedded";
     let required = !embedded && account.required;
-    let ready = embedded || (account.known && (!required || account.account.is_some()));
+    let has_account = account.account.is_some() && account.used_up.is_none();
+    let ready = embedded || (account.known && (!required || has_account));
     let likely_unauthenticated = if embedded {
         false
+    } else if account.used_up.is_some() {
+        true
     } else if account.known {
         required && account.account.is_none()
     } else {
@@ -138,7 +142,15 @@ fn auth(status: &AppServerStatus, info: &ServerInfo, codex_home_auth_file: bool)
         account: account.account.clone(),
         required,
         ready,
+        problem: login_problem(status, info),
     }
+}
+
+/// What is wrong with the child's login, if it said so.
+pub(crate) fn login_problem(status: &AppServerStatus, info: &ServerInfo) -> Option<Reason> {
+    let failure = status.account.used_up.filter(|_| info.runtime != "embedded")?;
+    let code = ErrorCode::LoginUsedUp.as_str().to_owned();
+    Some(Reason { code, message: failure.message() })
 }
 
 /// Why the server is not ready, and what is worth knowing.
@@ -185,7 +197,9 @@ pub fn readiness(facts: &Facts) -> Readiness {
                        Reads go on, and writes work again when it does.";
         add("store_unavailable", message.to_owned());
     }
-    if status.initialized && facts.auth.likely_unauthenticated {
+    if let Some(problem) = facts.auth.problem.as_ref().filter(|_| status.initialized) {
+        add(&problem.code, problem.message.clone());
+    } else if status.initialized && facts.auth.likely_unauthenticated {
         let failed = status.account.login_error.as_deref();
         let failed = failed.map(|why| format!(" Signing in with OPENAI_API_KEY failed: {why}."));
         add(
@@ -243,6 +257,7 @@ mod tests {
                 account: None,
                 required: false,
                 ready: true,
+                problem: None,
             },
             down: Vec::new(),
             writes_fail: false,
@@ -279,5 +294,8 @@ mod tests {
         let mut unauthenticated = facts();
         unauthenticated.auth.likely_unauthenticated = true;
         assert_eq!(codes(&unauthenticated), ["login_needed"]);
+        let problem = Reason { code: "login_used_up".to_owned(), message: "why".to_owned() };
+        unauthenticated.auth.problem = Some(problem);
+        assert_eq!(codes(&unauthenticated), ["login_used_up"], "instead of the vaguer one");
     }
 }

@@ -28,6 +28,7 @@ pub(crate) async fn view(api: web::Data<Api>) -> Result<HttpResponse, ApiError> 
             methods: status.profile.methods.clone(),
             program: api.info.program.display().to_string(),
             codex_home: api.info.codex_home.display().to_string(),
+            login_problem: health::login_problem(&status, &api.info),
             in_flight: status.in_flight,
             stderr: status.stderr.clone(),
         },

@@ -44,6 +44,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         flags: Box<SettingsFlags>,
     },
+    /// Take over the login of codex
+    #[command(subcommand)]
+    Account(AccountCommand),
     /// Make the token that clients present
     #[command(subcommand)]
     Token(TokenCommand),
@@ -178,6 +181,25 @@ impl ImportFlags {
     }
 }
 
+/// `account …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Copy your own login into the manager's home of codex once more, in place of the one there
+    Adopt {
+        /// Take the login of this home (default: your own ~/.codex)
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+        /// Interrupt sessions that are at work: a running manager must start codex again
+        #[arg(long)]
+        interrupt: bool,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        flags: Box<SettingsFlags>,
+    },
+}
+
 /// `token …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
@@ -285,7 +307,9 @@ mod tests {
         tree.build();
         insta::assert_snapshot!("help", tree.render_long_help());
         let mut texts = Vec::new();
-        for name in ["serve", "app-server", "config", "doctor", "token", "import", "store"] {
+        for name in
+            ["serve", "app-server", "config", "doctor", "account", "token", "import", "store"]
+        {
             let command = tree.find_subcommand_mut(name).expect(name);
             texts.push(command.render_long_help().to_string());
             for inner in command.get_subcommands_mut().filter(|inner| inner.get_name() != "help") {

@@ -5,7 +5,10 @@ use std::path::Path;
 
 use cm_core::error::exit;
 
-use crate::arguments::{Command, ConfigCommand, ImportFlags, SettingsFlags, TokenCommand};
+use crate::account::{self, Adoption};
+use crate::arguments::{
+    AccountCommand, Command, ConfigCommand, ImportFlags, SettingsFlags, TokenCommand,
+};
 use crate::complaint::Complaint;
 use crate::config::{Loaded, Problems, example, load, show_json, show_text, write_new_token};
 use crate::store_tool::Done;
@@ -53,6 +56,13 @@ pub(crate) fn run(command: Command) -> Result<u8, Ended> {
                 false => print(&report.to_string())?,
             }
             Ok(report.exit())
+        }
+        Command::Account(AccountCommand::Adopt { from, interrupt, json, flags }) => {
+            let loaded = configuration(*flags)?.map_err(Complaint::from)?;
+            let adoption = Adoption { from, interrupt, json };
+            let Done { output, exit } = account::adopt(&adoption, &loaded.settings)?;
+            print(&output)?;
+            Ok(exit)
         }
         Command::Token(TokenCommand::New { path }) => new_token(&path),
         Command::Import(flags) => {

@@ -102,7 +102,12 @@ pub(crate) fn prepare_home(
     })
 }
 
-fn make_home(home: &Path) -> io::Result<()> {
+/// Makes a CODEX_HOME, readable by its owner only.
+///
+/// # Errors
+///
+/// [`io::Error`].
+pub(crate) fn make_home(home: &Path) -> io::Result<()> {
     if home.is_dir() {
         return Ok(());
     }

@@ -6,6 +6,7 @@
 //!   `client`: the commands that talk to a running server; `own_server`: one of their own.
 //! - `config`: configuration, and which app-server runs; `login`: its login.
 //! - `app`: the server, built from its parts; `shutdown`: signals and the ordered stop.
+//! - `account`: the login of codex; `neighbour`: a manager that runs here already.
 //! - `doctor`: what is wrong and how to mend it; `store_tool`: maintenance of the store; `import`:
 //!   taking over version 1's data directory.
 //! - `telemetry`: logging and the panic hook; `complaint`: messages and exit codes.
@@ -13,6 +14,7 @@
 //! The folders `core`, `process`, `runtime` and `cli` are crates of their own; `bin/cmgr.rs` is the
 //! program's short name.
 
+mod account;
 mod app;
 mod arguments;
 mod client;
@@ -22,6 +24,7 @@ mod config;
 mod doctor;
 mod import;
 mod login;
+mod neighbour;
 mod own_server;
 mod shutdown;
 mod store_tool;

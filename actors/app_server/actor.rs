@@ -18,7 +18,9 @@ use super::calls::{CallTable, Caller, Settled};
 use super::classify::{classify, settle};
 use super::config::AppServerConfig;
 use super::failure::CallFailure;
-use super::messages::{Batch, CallOutcome, Inbound, RuntimeDown, RuntimeEvent, RuntimeUp};
+use super::messages::{
+    Batch, CallOutcome, Inbound, InboundKind, RuntimeDown, RuntimeEvent, RuntimeUp,
+};
 use super::parse::Parsed;
 use super::pipe::{self, FromChild, describe};
 use super::status::{AppServerStatus, StatusCell};
@@ -352,6 +354,7 @@ impl AppServer {
                 lines.unknown.iter().for_each(|method| drift.count(method.name()));
             });
         }
+        self.follow_login(&lines);
         let classified = classify(lines, self.incarnation, &mut self.calls);
         if !classified.batch.items.is_empty() {
             self.outbox.push_back(RuntimeEvent::Batch(Arc::new(classified.batch)));
@@ -363,6 +366,26 @@ impl AppServer {
             self.own_call(OwnCall::Account, json!({}), ctx);
         }
         self.write_calls(ctx);
+    }
+
+    /// Notes whether the child's login can be renewed: it says when it cannot, and when it has
+    /// another account; and a turn that ends well shows that it can.
+    fn follow_login(&mut self, lines: &Parsed) {
+        let before = self.boot.account.used_up;
+        if before.is_some() && (lines.account_changed || lines.items.iter().any(is_turn_well_ended))
+        {
+            self.boot.account.used_up = None;
+        }
+        if lines.used_up.is_some() {
+            self.boot.account.used_up = lines.used_up;
+        }
+        let now = self.boot.account.used_up;
+        if now != before {
+            if let Some(failure) = now {
+                tracing::warn!(why = failure.sentence(), "turns will fail until there is a login");
+            }
+            self.update(|status| status.account.used_up = now);
+        }
     }
 
     fn ended(&mut self, exit: ChildExit, ctx: &mut Context<Self>) {
@@ -429,4 +452,12 @@ impl Actor for AppServer {
             }
         });
     }
+}
+
+/// Whether a turn ended well; only asked while the login is thought to be used up.
+fn is_turn_well_ended(inbound: &Inbound) -> bool {
+    let InboundKind::Notification { method, params: Some(params) } = &inbound.kind else {
+        return false;
+    };
+    method.name() == "turn/completed" && params.get().contains(r#""status":"completed""#)
 }

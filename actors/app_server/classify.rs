@@ -23,7 +23,7 @@ pub(super) fn classify(
     incarnation: Incarnation,
     calls: &mut CallTable,
 ) -> Classified {
-    let Parsed { received_at, mut items, answers, account_changed, unknown: _ } = parsed;
+    let Parsed { received_at, mut items, answers, account_changed, .. } = parsed;
     let mut own = Vec::new();
     for (place, id, outcome) in answers {
         match calls.answered(&id, outcome) {

@@ -1,6 +1,7 @@
 //! Why a call to the child failed, and what clients are told.
 
 use cm_core::error::{ErrorCode, Failure};
+use cm_core::login::LoginFailure;
 use cm_core::rpc::{RpcError, code};
 
 /// Why a call to the child failed.
@@ -56,6 +57,12 @@ impl CallFailure {
         error.message.to_ascii_lowercase().contains("forked history still references")
     }
 
+    /// Whether the child says that its login cannot be renewed any more.
+    pub fn login_failure(&self) -> Option<LoginFailure> {
+        let Self::Rpc(error) = self else { return None };
+        LoginFailure::find(&error.message)
+    }
+
     /// What clients are told about a method that this version of the child has not.
     pub fn unknown_method(method: &str) -> Failure {
         let message = format!("This version of the Codex runtime has no `{method}`.");
@@ -84,6 +91,9 @@ impl CallFailure {
 }
 
 fn rpc_failure(error: &RpcError, method: &str, unknown_thread: bool) -> Failure {
+    if let Some(login) = LoginFailure::find(&error.message) {
+        return Failure::new(ErrorCode::LoginUsedUp, login.message());
+    }
     let text = error.message.to_ascii_lowercase();
     let has = |known: &str| text.contains(known);
     let unknown_method = text
@@ -142,5 +152,8 @@ mod tests {
         assert_eq!(code_of(-32600, "no active turn"), ErrorCode::InvalidState);
         assert_eq!(code_of(-32001, "Server overloaded; retry later."), ErrorCode::Overloaded);
         assert_eq!(code_of(-32603, "boom"), ErrorCode::CodexError);
+        let used = "Your access token could not be refreshed because your refresh token was \
+                    already used. Please log out and sign in again.";
+        assert_eq!(code_of(-32603, used), ErrorCode::LoginUsedUp);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cm_core::event::Method;
 use cm_core::ids::ThreadId;
+use cm_core::login::LoginFailure;
 use cm_core::rpc::{self, Line, RawJson, RpcId, ThreadRef, parse_line};
 use serde_json::value::RawValue;
 
@@ -30,6 +31,8 @@ pub(super) struct Parsed {
     pub(super) answers: Vec<(usize, RpcId, CallOutcome)>,
     /// Whether the child said that its account changed.
     pub(super) account_changed: bool,
+    /// Why its login cannot be renewed any more, if it said so.
+    pub(super) used_up: Option<LoginFailure>,
     /// Methods of notifications that are not known, one for each.
     pub(super) unknown: Vec<Arc<Method>>,
 }
@@ -52,6 +55,7 @@ impl Parser {
             items,
             answers: Vec::new(),
             account_changed: false,
+            used_up: None,
             unknown: Vec::new(),
         };
         for line in lines {
@@ -79,6 +83,10 @@ impl Parser {
                     return;
                 }
                 parsed.account_changed |= method == "account/updated";
+                if method == "error" {
+                    let said = params.and_then(|params| LoginFailure::find(params.get()));
+                    parsed.used_up = said.or(parsed.used_up);
+                }
                 let (thread_id, turn_id) = self.ids(params);
                 let method = self.method(&method);
                 if !method.is_known {
@@ -96,7 +104,10 @@ impl Parser {
             Ok(rpc::Inbound::Answer { id, outcome }) => {
                 let outcome = match outcome {
                     Ok(result) => Ok(raw(result).unwrap_or_else(RawJson::null)),
-                    Err(error) => Err(CallFailure::Rpc(error)),
+                    Err(error) => {
+                        parsed.used_up = LoginFailure::find(&error.message).or(parsed.used_up);
+                        Err(CallFailure::Rpc(error))
+                    }
                 };
                 parsed.answers.push((parsed.items.len(), id, outcome));
                 parsed.push(InboundKind::Nothing);

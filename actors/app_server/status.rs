@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use cm_core::compat::Profile;
 use cm_core::ids::Incarnation;
+use cm_core::login::LoginFailure;
 use cm_core::wire::{ExitView, RuntimeDrift};
 use serde_json::Value;
 
@@ -19,6 +20,8 @@ pub struct AccountStatus {
     pub known: bool,
     /// Why signing in with the key failed, without the key.
     pub login_error: Option<String>,
+    /// Why the login cannot be renewed any more, if the child said so.
+    pub used_up: Option<LoginFailure>,
 }
 
 /// A snapshot of the child.

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
+use cm_core::error::ErrorCode;
 use cm_core::event::{Audience, Durability, Event, FrameBatch, Method};
 use cm_core::request::{ExpiryReason, RequestFamily, RequestKind, shown_params};
 use cm_core::rpc::{RawJson, RpcError, RpcId, ThreadRef, code};
 use cm_core::thread::{RawItem, TurnStatus, Writes, started_subagents};
+use cm_core::transcript::login_failure;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -185,9 +187,19 @@ impl Thread {
                 let error = turn.get("error").or_else(|| body.get("error")).cloned();
                 let Some(turn_id) = turn_id else { return };
                 let status = TurnStatus::of_ended(word);
+                let login = error.as_ref().and_then(login_failure);
                 let ended = self.state.turn_ended(turn_id, status, error, now_ms);
                 self.note(ended.writes);
                 self.clear_problem(&["degraded"]);
+                match login {
+                    Some(login) if ended.news => {
+                        self.set_problem(ErrorCode::LoginUsedUp.as_str(), login.message());
+                    }
+                    None if status == TurnStatus::Completed => {
+                        self.clear_problem(&[ErrorCode::LoginUsedUp.as_str()]);
+                    }
+                    _ => {}
+                }
                 let idle = self.state.active_turn().is_none();
                 self.expire_requests(ExpiryReason::TurnEnded, |request| {
                     match request.turn_id.as_deref() {

@@ -250,6 +250,10 @@ impl Failure {
                 "unauthorized" => {
                     Some("give the server's token with --token-file or CODEX_MANAGER_BEARER_TOKEN")
                 }
+                "login_used_up" => Some(
+                    "`codex-manager account adopt` takes over a fresh login of yours, or sign in \
+                     for the home of this codex",
+                ),
                 "auth_required" | "runtime_unavailable" | "codex_not_found" => {
                     Some("`codex-manager doctor` says what is missing")
                 }

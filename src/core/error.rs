@@ -81,6 +81,8 @@ error_codes! {
     Unauthorized = "unauthorized", 401, 1008, exit::DENIED, false;
     /// The app-server wants a login first.
     AuthRequired = "auth_required", 401, 1008, exit::DENIED, false;
+    /// The app-server's login cannot be renewed any more.
+    LoginUsedUp = "login_used_up", 401, 1008, exit::DENIED, false;
     /// The `Host` header names a host that this server does not answer for.
     HostNotAllowed = "host_not_allowed", 403, 1008, exit::DENIED, false;
     /// The `Origin` header names a page that may not talk to this server.

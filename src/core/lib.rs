@@ -10,6 +10,7 @@
 //! - [`error`]: the error table (code → HTTP status, WebSocket close code, exit code, retryable).
 //! - [`rpc`]: the app-server wire: bounded line reader, lenient parser, strict writer.
 //! - [`compat`]: what a given `codex` version can do.
+//! - [`login`]: a login that cannot be renewed any more.
 //! - [`drift`]: what a child has that this build does not know, and lacks that it uses.
 //! - [`controls`]: approval policy, sandbox and network, and how the runtime spells them.
 //! - [`idempotency`]: keys by which a client repeats a request and not what it does.
@@ -28,6 +29,7 @@ pub mod event;
 pub mod idempotency;
 pub mod ids;
 pub mod job;
+pub mod login;
 pub mod project;
 pub mod request;
 pub mod restart;

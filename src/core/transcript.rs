@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::error::ErrorCode;
+use crate::login::{LOGIN_ADVICE, LoginFailure};
 use crate::request::{RequestFamily, RequestKind, RequestRecord, asks_for_mcp_tool};
 use crate::thread::{ItemRecord, ItemState, TurnRecord, TurnStatus};
 use crate::wire::{
@@ -128,7 +130,7 @@ pub fn turn_row(turn: &TurnRecord) -> Option<TranscriptEntry> {
         role: Role::System,
         kind: kind.to_owned(),
         content,
-        details: turn.error.as_ref().map(Value::to_string),
+        details: turn.error.as_ref().map(turn_error_details),
         started_at: Some(turn.started_ms),
         completed_at: turn.ended_ms,
         status,
@@ -142,6 +144,9 @@ pub fn turn_row(turn: &TurnRecord) -> Option<TranscriptEntry> {
 /// (`{"httpConnectionFailed":{"httpStatusCode":401}}` and its siblings) or says `unauthorized`
 /// there; 0.140 says `other`, and only the message tells.
 pub fn turn_error_advice(error: &Value) -> Option<&'static str> {
+    if login_failure(error).is_some() {
+        return Some(LOGIN_ADVICE);
+    }
     let info = error.get("codexErrorInfo").unwrap_or(&Value::Null);
     let status = info
         .as_object()
@@ -162,6 +167,22 @@ pub fn request_row_ids(record: &RequestRecord) -> (String, String) {
     let prefix = record.kind.family().row_prefix();
     let turn_id = record.turn_id.clone().unwrap_or_else(|| prefix.to_owned());
     (format!("{prefix}-{}", record.id), turn_id)
+}
+
+/// Why the login could not be renewed, if that is why a turn failed.
+pub fn login_failure(error: &Value) -> Option<LoginFailure> {
+    LoginFailure::find(error.get("message")?.as_str()?)
+}
+
+/// The error of a turn, with our own code beside it where there is one.
+fn turn_error_details(error: &Value) -> String {
+    let mut error = error.clone();
+    if login_failure(&error).is_some()
+        && let Some(members) = error.as_object_mut()
+    {
+        members.insert("code".to_owned(), ErrorCode::LoginUsedUp.as_str().into());
+    }
+    error.to_string()
 }
 
 /// The row of a request: `approval.request`, and `approval.resolved` once it ended.

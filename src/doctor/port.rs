@@ -1,22 +1,17 @@
 //! The port, and whoever answers there.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::time::{Duration, Instant};
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
 use cm_core::wire::{Readiness, Reason};
 
 use crate::config::{Secret, ServerSettings};
+use crate::neighbour;
 
 use super::report::{Finding, State};
 
 const AREA: &str = "port";
 const OTHER_PORT: &str = "stop it, or take another port with --port (PORT)";
-
-/// How long a manager on the same machine may take to say how it is.
-const DEADLINE: Duration = Duration::from_secs(3);
-/// Longest answer that is read, in bytes.
-const MOST_BYTES: u64 = 1 << 20;
 
 /// Whether the port is free, and if a manager answers there, how that one is.
 pub(super) fn check(server: &ServerSettings) -> Vec<Finding> {
@@ -49,7 +44,7 @@ pub(super) fn check(server: &ServerSettings) -> Vec<Finding> {
 }
 
 fn in_use(address: SocketAddr, shown: &str, token: Option<&Secret>) -> Vec<Finding> {
-    match ask(address, token) {
+    match neighbour::get::<Readiness>(address, token, "/readyz") {
         Ok(readiness) => running(shown, readiness),
         Err(_) => {
             let message =
@@ -79,48 +74,10 @@ fn running(shown: &str, readiness: Readiness) -> Vec<Finding> {
     findings
 }
 
-/// Asks for `/readyz`. HTTP/1.0, so that the answer ends with the connection and is in one piece.
-fn ask(address: SocketAddr, token: Option<&Secret>) -> io::Result<Readiness> {
-    let until = Instant::now() + DEADLINE;
-    let address = SocketAddr::new(reachable(address.ip()), address.port());
-    let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
-    stream.set_write_timeout(Some(DEADLINE))?;
-    let authorization = token.map(|token| format!("Authorization: Bearer {}\r\n", token.expose()));
-    let request = format!(
-        "GET /readyz HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n{}\r\n",
-        authorization.unwrap_or_default()
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    let mut buffer = [0; 8192];
-    while (answer.len() as u64) < MOST_BYTES {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut buffer)? {
-            0 => break,
-            count => answer.extend_from_slice(&buffer[..count]),
-        }
-    }
-    let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| &answer[at + 4..]);
-    let body = body.ok_or(io::ErrorKind::InvalidData)?;
-    serde_json::from_slice(body).map_err(io::Error::from)
-}
-
-/// Where a server is reached that listens on an address: everywhere includes here.
-fn reachable(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
 
     fn settings(port: u16) -> ServerSettings {
         ServerSettings {

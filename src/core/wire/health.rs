@@ -143,6 +143,10 @@ pub struct AuthHealth {
     pub required: bool,
     /// Whether turns can run: no login needed, or one is there.
     pub ready: bool,
+    /// What is wrong with the account: `login_used_up` when it cannot be renewed any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub problem: Option<Reason>,
 }
 
 /// One line of a list of reasons.
@@ -261,6 +265,10 @@ pub struct AppServerView {
     pub program: String,
     /// The child's CODEX_HOME.
     pub codex_home: String,
+    /// What is wrong with its login, as in health.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub login_problem: Option<Reason>,
     /// Calls waiting for an answer.
     pub in_flight: usize,
     /// The last lines that the running process wrote to stderr.

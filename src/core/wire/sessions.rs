@@ -89,8 +89,10 @@ pub struct SessionSummary {
 /// What keeps a session from working as it should, until its next turn runs well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionProblem {
-    /// `thread_in_use`, `controls_not_taken`, `resume_failed` or `degraded`.
-    #[schema(pattern = "^(thread_in_use|controls_not_taken|resume_failed|degraded)$")]
+    /// `thread_in_use`, `controls_not_taken`, `resume_failed`, `degraded` or `login_used_up`.
+    #[schema(
+        pattern = "^(thread_in_use|controls_not_taken|resume_failed|degraded|login_used_up)$"
+    )]
     pub code: String,
     /// What happened, as a sentence.
     pub message: String,
