@@ -38,6 +38,11 @@ impl ApiError {
         Self { status: code.row().status, body: Box::new(body) }
     }
 
+    /// Whether it has a code.
+    pub(crate) fn is(&self, code: ErrorCode) -> bool {
+        self.body.code.as_deref() == Some(code.as_str())
+    }
+
     /// Adds a member.
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.body.more.insert(name.to_owned(), value.into());

@@ -67,6 +67,26 @@ impl RawBody {
         }
     }
 
+    /// Understands a body that must be there and holds secrets: what is wrong with it is said
+    /// without anything that stands in it.
+    ///
+    /// # Errors
+    ///
+    /// 400 with the member that is missing, or without a member.
+    pub(crate) fn confidential<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        self.required().map_err(|error| {
+            let said = error.to_string();
+            // Names of members are ours; values, and texts in the place of objects, are not.
+            let name = said.strip_prefix("request validation failed: missing field `");
+            match (name.and_then(|rest| rest.split_once('`')), error.is(ErrorCode::InvalidRequest))
+            {
+                (Some((name, _)), true) => invalid(name, "is missing"),
+                (None, true) => invalid("", "a member is unknown or has another type"),
+                (_, false) => error,
+            }
+        })
+    }
+
     /// Understands a body that may be absent or `null`.
     ///
     /// # Errors

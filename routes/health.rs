@@ -201,7 +201,7 @@ pub fn readiness(facts: &Facts) -> Readiness {
         add(&problem.code, problem.message.clone());
     } else if status.initialized && facts.auth.likely_unauthenticated {
         let failed = status.account.login_error.as_deref();
-        let failed = failed.map(|why| format!(" Signing in with OPENAI_API_KEY failed: {why}."));
+        let failed = failed.map(|why| format!(" Signing in with OPENAI_API_KEY failed. {why}"));
         add(
             "login_needed",
             format!(

@@ -137,7 +137,8 @@ impl Boot {
             }
             (OwnCall::Login, outcome) => {
                 if let Err(error) = outcome {
-                    self.account.login_error = Some(error.to_string());
+                    let failure = error.sign_in_failure(call.method());
+                    self.account.login_error = Some(failure.message);
                 }
                 Step::ReadAccount
             }

@@ -1,7 +1,7 @@
 //! Why a call to the child failed, and what clients are told.
 
 use cm_core::error::{ErrorCode, Failure};
-use cm_core::login::LoginFailure;
+use cm_core::login::{LoginFailure, SIGN_IN_TOKENS, sign_in_refusal};
 use cm_core::rpc::{RpcError, code};
 
 /// Why a call to the child failed.
@@ -67,6 +67,27 @@ impl CallFailure {
     pub fn unknown_method(method: &str) -> Failure {
         let message = format!("This version of the Codex runtime has no `{method}`.");
         Failure::new(ErrorCode::MethodNotSupported, message)
+    }
+
+    /// What clients are told about a sign-in that failed. None of the child's own words is in it:
+    /// they may hold what it was given.
+    pub fn sign_in_failure(&self, method: &str) -> Failure {
+        let failure = self.failure(method);
+        match self {
+            Self::Rpc(error)
+                if !matches!(
+                    failure.code,
+                    ErrorCode::MethodNotSupported | ErrorCode::LoginUsedUp
+                ) =>
+            {
+                let why = sign_in_refusal(&error.message);
+                // Codex calls it an error of its own.
+                let code =
+                    if why == SIGN_IN_TOKENS { ErrorCode::InvalidParams } else { failure.code };
+                Failure::new(code, why)
+            }
+            _ => failure,
+        }
     }
 
     /// What clients are told about a failed call of `method`.
@@ -136,6 +157,19 @@ mod tests {
     fn code_of(code: i64, message: &str) -> ErrorCode {
         let error = RpcError { code, message: message.to_owned(), data: None };
         CallFailure::Rpc(error).failure("thread/delete").code
+    }
+
+    #[test]
+    fn a_failed_sign_in_repeats_nothing() {
+        for code in [-32600, -32602, -32603, -32601, 7] {
+            for message in
+                ["invalid sk-secret", "missing field `sk-secret`", "unauthorized sk-secret"]
+            {
+                let error = RpcError { code, message: message.to_owned(), data: None };
+                let failure = CallFailure::Rpc(error).sign_in_failure("account/login/start");
+                assert!(!failure.message.contains("sk-secret"), "{failure:?}");
+            }
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) async fn start_login(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let mut body: StartLogin = RawBody::read(&request, payload).await?.required()?;
+    let mut body: StartLogin = RawBody::read(&request, payload).await?.confidential()?;
     let kind = match &mut body {
         StartLogin::ApiKey { api_key } => {
             trim("apiKey", api_key)?;
@@ -46,8 +46,8 @@ pub(crate) async fn start_login(
             "chatgptAuthTokens"
         }
     };
-    let call = RuntimeCall::new(&api, "account/login/start").about("type", kind);
-    call.wrapped(json!(body)).await
+    let call = RuntimeCall::new(&api, "account/login/start").confidential();
+    call.about("type", kind).wrapped(json!(body)).await
 }
 
 /// Gives a sign-in up.

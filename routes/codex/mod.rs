@@ -31,13 +31,15 @@ pub(crate) struct RuntimeCall<'a> {
     method: &'static str,
     deadline: Option<Duration>,
     background: bool,
+    confidential: bool,
     details: Map<String, Value>,
 }
 
 impl<'a> RuntimeCall<'a> {
     /// A call of `method`.
     pub(crate) fn new(api: &'a Api, method: &'static str) -> Self {
-        Self { api, method, deadline: None, background: false, details: Map::new() }
+        let details = Map::new();
+        Self { api, method, deadline: None, background: false, confidential: false, details }
     }
 
     /// Gives it another deadline than the usual one.
@@ -49,6 +51,12 @@ impl<'a> RuntimeCall<'a> {
     /// Leaves the places that turns need to turns, however long it takes.
     fn in_background(mut self) -> Self {
         self.background = true;
+        self
+    }
+
+    /// Keeps the runtime's words out of its error: its params are secrets.
+    fn confidential(mut self) -> Self {
+        self.confidential = true;
         self
     }
 
@@ -72,6 +80,7 @@ impl<'a> RuntimeCall<'a> {
                     self.api.app_server.call(self.method, params, self.deadline, self.background);
                 match call.await {
                     Ok(result) => return Ok(result),
+                    Err(error) if self.confidential => error.sign_in_failure(self.method),
                     Err(error) => error.failure(self.method),
                 }
             }

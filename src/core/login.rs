@@ -72,9 +72,50 @@ impl LoginFailure {
     }
 }
 
+/// Why Codex refuses tokens that are none.
+pub const SIGN_IN_TOKENS: &str =
+    "Codex does not take these tokens: the access token must be a JWT of the named account.";
+
+/// Why Codex refused a sign-in, in words of our own: its own may hold what it was given.
+///
+/// Texts as codex 0.140 – 0.169 write them.
+pub fn sign_in_refusal(text: &str) -> &'static str {
+    let text = text.to_ascii_lowercase();
+    let has = |known: &str| text.contains(known);
+    if has("api key login is disabled") {
+        "The configuration of Codex does not allow signing in with an API key."
+    } else if has("chatgpt login is disabled") {
+        "The configuration of Codex does not allow signing in with ChatGPT."
+    } else if has("external auth is active") {
+        "Tokens that a client keeps fresh are in use: send new ones, or sign out first."
+    } else if has("must use one of workspace") || has("must use workspace") {
+        "The configuration of Codex allows other ChatGPT workspaces only."
+    } else if has("access token") || has("external auth") || has("jwt") || has("token format") {
+        SIGN_IN_TOKENS
+    } else {
+        "Codex refused the sign-in. Its own words are not repeated, since they may hold what it was \
+         given."
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_sign_in_is_told_in_words_of_our_own() {
+        for (text, word) in [
+            ("API key login is disabled. Use ChatGPT login instead.", "API key"),
+            ("ChatGPT login is disabled. Use API key login instead.", "with ChatGPT"),
+            ("External auth is active. Use account/login/start", "sign out"),
+            ("External auth must use one of workspace(s) a, but received b.", "workspaces"),
+            ("failed to set external auth: invalid sk-secret", "JWT"),
+            ("boom sk-secret", "refused"),
+        ] {
+            let said = sign_in_refusal(text);
+            assert!(said.contains(word) && !said.contains("sk-secret"), "{said}");
+        }
+    }
 
     #[test]
     fn every_text_that_was_seen_is_recognised() {

@@ -152,7 +152,7 @@ fn the_login_of_the_user_is_copied_once(kind: Kind) {
 }
 
 /// Files below a folder whose bytes hold a text.
-fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
+pub(crate) fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -27,7 +27,8 @@
 //! - `startup`, `shutdown`: what keeps the program from starting, and how it ends.
 //! - `version1`: a data directory of version 1; `import`: taking it over, `import_faults`: and what goes
 //!   wrong on the way.
-//! - `login_used_up`: a login that cannot be renewed, and taking over another one.
+//! - `login_used_up`: a login that cannot be renewed, and taking over another one; `login_secrets`: where
+//!   what is signed in with is not.
 //! - `layering`: the direction of knowledge, and rules over the sources.
 #![allow(
     clippy::panic,
@@ -71,6 +72,7 @@ mod import_faults;
 mod jobs;
 mod kinds;
 mod layering;
+mod login_secrets;
 mod login_used_up;
 mod long_lines;
 mod metrics;
