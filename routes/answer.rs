@@ -83,6 +83,14 @@ impl ApiError {
             .with(id_name(family), id)
     }
 
+    /// Says which call of the runtime failed, as version 1 does, where nothing more is known.
+    pub(crate) fn of_call(self, method: &str, session: &str) -> Self {
+        match self.body.more.is_empty() {
+            true => self.with("details", json!({ "method": method, "sessionId": session })),
+            false => self,
+        }
+    }
+
     /// An error of a session's route.
     pub(crate) fn session(error: SessionError) -> Self {
         match error {

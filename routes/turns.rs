@@ -43,7 +43,9 @@ pub(crate) async fn send(
         Ok(body)
     })
     .await?;
-    let accepted = api.threads.send(&id, body).await.map_err(ApiError::session)?;
+    let accepted = api.threads.send(&id, body).await;
+    let accepted =
+        accepted.map_err(|error| ApiError::session(error).of_call("turn/start", id.as_str()))?;
     Ok(HttpResponse::Accepted().json(accepted))
 }
 

@@ -49,7 +49,10 @@ fn a_session_is_archived_and_comes_back(kind: Kind) {
         assert!(listed(&bench, "").is_empty());
         assert_eq!(bench.detail(&session)["session"]["archived"], true);
         let refused = bench.act(&session, "messages", json!({ "text": "hello?" }));
-        assert_eq!(refused.expect_status(409).body["code"], "invalid_state");
+        let refused = refused.expect_status(409).body;
+        assert_eq!(refused["code"], "invalid_state");
+        let call = json!({ "method": "turn/start", "sessionId": session });
+        assert_eq!(refused["details"], call, "as version 1 says it");
 
         let reply = bench.act(&session, "unarchive", json!({})).expect_status(200);
         assert_eq!(reply.body["status"], "ok");
