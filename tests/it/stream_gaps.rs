@@ -5,7 +5,7 @@ use cm_testkit::fake::{Behaviour, FakeScript, step};
 use cm_testkit::process::wait_until;
 use serde_json::json;
 
-use crate::common::{DEADLINE, turn_end};
+use crate::common::{DEADLINE, notified, turn_end};
 use crate::fake_app::{begin, create, with_fake};
 use crate::flow_resume::{numbered, position, since};
 
@@ -77,6 +77,8 @@ fn with_history(items: u64) -> (TestApp, String, String) {
     let mut end = since(&app, &start);
     turn_end(&mut end, &begin(&app, &session));
     begin(&app, &open);
+    // The last of what is told of its turn: nothing is live from here on.
+    notified(&mut stream, "item/completed");
     (app, open, start)
 }
 
