@@ -121,7 +121,10 @@ fn every_way_to_name_a_subagent_links_it_and_the_link_is_kept() {
     for round in ["while it runs", "after a restart"] {
         let detail = |id: &str| app.get(&format!("/api/sessions/{id}")).expect_status(200).body;
         assert_eq!(detail(&session)["subagents"], json!(["first"]), "{round}");
-        assert_eq!(detail("first")["subagents"], json!(["second", "third"]), "{round}");
+        // Two threads tell of these two: the order in which that is heard is nobody's.
+        let of_first = detail("first")["subagents"].clone();
+        let orders = [json!(["second", "third"]), json!(["third", "second"])];
+        assert!(orders.contains(&of_first), "{round}: {of_first}");
         for (child, parent) in
             [("first", session.as_str()), ("second", "first"), ("third", "first")]
         {

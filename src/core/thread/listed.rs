@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::record::{ThreadRecord, Title};
 use crate::ids::ThreadId;
+use crate::wire::UNTITLED;
 
 /// A thread as the runtime lists it.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +86,8 @@ impl ListedThread {
 
     /// How it differs from what is stored of it.
     pub fn change(&self, record: &ThreadRecord) -> ListedChange {
-        let named = name(&self.thread);
+        // The manager names every new thread so, and version 1 did: it is no name that anybody chose.
+        let named = name(&self.thread).filter(|name| *name != UNTITLED);
         let title = record.title.as_ref().map(|title| title.text.as_str());
         let is_news = named.is_some() && named != name(&record.thread) && named != title;
         ListedChange {
@@ -226,6 +228,7 @@ mod tests {
     fn a_name_is_taken_over_when_another_client_changed_it() {
         let named = |name: &str| listed(json!({ "id": "t", "name": name }));
         let mut record = record();
+        assert_eq!(named("New chat").change(&record).name, None, "that is no name");
         assert_eq!(named("theirs").change(&record).name.as_deref(), Some("theirs"));
         record.take_name("theirs");
         assert_eq!(named("theirs").change(&record).name, None);

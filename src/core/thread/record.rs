@@ -63,7 +63,7 @@ pub struct ThreadRecord {
     /// The session whose subagent it is.
     #[serde(default)]
     pub parent: Option<ThreadId>,
-    /// Its subagents, in the order in which they were started.
+    /// Its subagents, in the order in which the manager heard of them.
     #[serde(default)]
     pub subagents: Vec<ThreadId>,
 }
