@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use cm_core::controls::DefaultsRecord;
 use cm_core::idempotency::KeyRecord;
 use cm_core::ids::RequestId;
 use cm_core::job::{AuditRecord, JobRecord};
 use cm_core::project::ProjectRecord;
 use cm_core::request::RequestRecord;
-use cm_core::thread::{ItemRecord, ThreadRecord, TurnRecord};
+use cm_core::thread::{ItemRecord, NoteRecord, ThreadRecord, TurnRecord};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -79,6 +80,9 @@ fn kind(key: &[u8]) -> &'static str {
         Some(b't') => "sessions",
         Some(b'u') => "turns",
         Some(b'i') => "items",
+        Some(b'b') => "itemBodies",
+        Some(b'n') => "rows",
+        Some(b'k') => "rowPlaces",
         Some(b'r') => "requests",
         Some(b'q') => "requestPlaces",
         Some(b'o') => "openSessions",
@@ -109,6 +113,11 @@ fn decodes(key: &[u8], value: &[u8]) -> Result<(), String> {
         Some(b'y') => json::<KeyRecord>(value),
         Some(b'j') => json::<JobRecord>(value),
         Some(b'a') => json::<AuditRecord>(value),
+        Some(b'n') => json::<NoteRecord>(value),
+        Some(b'm') if key == keys::DEFAULTS => json::<DefaultsRecord>(value),
+        Some(b'k') if key.starts_with(b"k\0") && value.len() != size_of::<u64>() => {
+            Err(format!("{} bytes are no place of a row", value.len()))
+        }
         Some(b'q') => {
             let text = std::str::from_utf8(value).map_err(|error| error.to_string())?;
             RequestId::parse(text).map(|_| ()).map_err(|error| error.to_string())

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cm_core::ids::ThreadId;
+
 use super::super::{MaintainError, Store, StoreError, StoreFolder, Upkeep, keys};
 use super::{PROGRAM, everything, noise, opened, puts};
 
@@ -20,7 +22,7 @@ fn contents(store: &dyn Store) -> Contents {
 fn write(store: &dyn Store, from: u32, to: u32) {
     for index in from..to {
         let length = if index.is_multiple_of(50) { 40_000 } else { 300 };
-        let key = [&b"k\0"[..], &index.to_be_bytes()].concat();
+        let key = [&b"_\0"[..], &index.to_be_bytes()].concat();
         store.commit(&[puts(&[(&key, &noise(length, index.into()))])]).unwrap();
     }
 }
@@ -260,4 +262,17 @@ fn a_check_names_what_is_damaged_and_compaction_drops_it() {
     assert_eq!((compacted.records, compacted.dropped), (3, 1));
     let check = lock.check().unwrap();
     assert_eq!((check.damaged_count, check.orphan_chunks), (1, 0));
+}
+
+#[test]
+fn a_check_understands_what_clients_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let (lock, store) = opened(folder.path());
+    let session = ThreadId::parse("t").unwrap();
+    let (row, place) = (keys::note(&session, 1), keys::note_id(&session, "m"));
+    store.commit(&[puts(&[(&row, b"{}"), (&place, b"1"), (keys::DEFAULTS, b"[]")])]).unwrap();
+    drop(store);
+    let check = lock.check().unwrap();
+    assert_eq!(check.damaged_count, 3, "{:?}", check.damaged);
+    assert_eq!((check.kinds["rows"].records, check.kinds["rowPlaces"].records), (1, 1));
 }
