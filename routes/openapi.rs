@@ -183,8 +183,8 @@ answers! {
         "409" => "The state does not allow it: `invalid_state` or `thread_in_use`.",
         "501" => "This version of the runtime has no such method: `method_not_supported`.",
         "502" => "The runtime failed in a way that is not known: `codex_error`.",
-        "503" => "The runtime is not running or has too much to do: `runtime_unavailable`, \
-                  `overloaded`.",
+        "503" => "The runtime is not running, has too much to do, or could not reach a service that it \
+                  needs: `runtime_unavailable`, `overloaded`, `upstream_unavailable`.",
         "504" => "The runtime did not answer in time: `codex_timeout`.",
     }
 }

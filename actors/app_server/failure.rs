@@ -132,12 +132,16 @@ fn rpc_failure(error: &RpcError, method: &str, unknown_thread: bool) -> Failure 
         || has("missing field")
         || has("invalid type")
         || has("unknown variant")
+        || has("failed to set external auth")
+        || has("failed to spawn command")
     {
         ErrorCode::InvalidParams
     } else if has("unauthorized") || has("authentication required") || has("missing bearer") {
         ErrorCode::AuthRequired
     } else if error.code == code::OVERLOADED {
         ErrorCode::Overloaded
+    } else if has("error sending request") || has("dns error") || has("error trying to connect") {
+        ErrorCode::UpstreamUnavailable
     } else if error.code == code::INVALID_REQUEST {
         ErrorCode::InvalidState
     } else {
@@ -185,6 +189,13 @@ mod tests {
         );
         assert_eq!(code_of(-32600, "no active turn"), ErrorCode::InvalidState);
         assert_eq!(code_of(-32001, "Server overloaded; retry later."), ErrorCode::Overloaded);
+        let upload =
+            "failed to upload feedback: error sending request for url (https://a/): dns error";
+        assert_eq!(code_of(-32603, upload), ErrorCode::UpstreamUnavailable);
+        let token = "failed to set external auth: invalid ID token format";
+        assert_eq!(code_of(-32603, token), ErrorCode::InvalidParams);
+        let spawn = "failed to spawn command: No such file or directory (os error 2)";
+        assert_eq!(code_of(-32603, spawn), ErrorCode::InvalidParams);
         assert_eq!(code_of(-32603, "boom"), ErrorCode::CodexError);
         let used = "Your access token could not be refreshed because your refresh token was \
                     already used. Please log out and sign in again.";

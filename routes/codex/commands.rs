@@ -34,6 +34,10 @@ pub(crate) async fn execute(
     if body.command.first().is_none_or(|program| program.trim().is_empty()) {
         return Err(invalid("command", "must name a program"));
     }
+    // The kernel ends each word at a zero byte, so none can be passed on.
+    if let Some(index) = body.command.iter().position(|word| word.contains('\0')) {
+        return Err(invalid(&format!("command.{index}"), "must not hold a zero byte"));
+    }
     if body.timeout_ms.is_some_and(|ms| ms > LONGEST_MS) {
         return Err(invalid("timeoutMs", &format!("must not be longer than {LONGEST_MS}")));
     }

@@ -129,6 +129,8 @@ error_codes! {
     Overloaded = "overloaded", 503, 1013, exit::UNAVAILABLE, true;
     /// The app-server is not running: starting, restarting, or failed.
     RuntimeUnavailable = "runtime_unavailable", 503, 1013, exit::UNAVAILABLE, true;
+    /// The app-server could not reach a service that it needs.
+    UpstreamUnavailable = "upstream_unavailable", 503, 1013, exit::UNAVAILABLE, true;
     /// The manager is stopping.
     ShuttingDown = "shutting_down", 503, 1001, exit::UNAVAILABLE, true;
     /// The queue of background jobs is off.

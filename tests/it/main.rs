@@ -24,6 +24,7 @@
 //!   damaged, and its maintenance.
 //! - `openapi`: the description of the API, and what is really answered; `contract`: what version 1's
 //!   clients rely on.
+//! - `schemathesis`: thousands of random requests, and whether the description holds.
 //! - `startup`, `shutdown`: what keeps the program from starting, and how it ends.
 //! - `version1`: a data directory of version 1; `import`: taking it over, `import_faults`: and what goes
 //!   wrong on the way.
@@ -87,6 +88,7 @@ mod read_model;
 mod recovery;
 mod repeats;
 mod request_policy;
+mod schemathesis;
 mod security;
 mod session_list;
 mod shutdown;

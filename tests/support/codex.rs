@@ -29,18 +29,22 @@ pub struct CodexMissing {
     pub cache: PathBuf,
 }
 
-/// The folder that holds one npm prefix per version: `$CM_TEST_CACHE/codex`, or
-/// `${XDG_CACHE_HOME:-$HOME/.cache}/codex-manager-tests/codex`.
-pub fn codex_cache() -> PathBuf {
+/// The folder of everything that `tests/run` installs: `$CM_TEST_CACHE`, or
+/// `${XDG_CACHE_HOME:-$HOME/.cache}/codex-manager-tests`.
+pub fn test_cache() -> PathBuf {
     let non_blank = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let root = match (non_blank("CM_TEST_CACHE"), non_blank("XDG_CACHE_HOME")) {
+    match (non_blank("CM_TEST_CACHE"), non_blank("XDG_CACHE_HOME")) {
         (Some(cache), _) => PathBuf::from(cache),
         (None, Some(cache)) => PathBuf::from(cache).join("codex-manager-tests"),
         (None, None) => {
             PathBuf::from(non_blank("HOME").unwrap_or_default()).join(".cache/codex-manager-tests")
         }
-    };
-    root.join("codex")
+    }
+}
+
+/// The folder that holds one npm prefix per version.
+pub fn codex_cache() -> PathBuf {
+    test_cache().join("codex")
 }
 
 /// The native binary of one version.
