@@ -4,7 +4,10 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use cm_actors::app_server::CallFailure;
 use cm_actors::thread::{SessionError, ThreadAction};
 use cm_core::ids::ThreadId;
-use cm_core::wire::{Review, ReviewDelivery, ReviewTarget, RollBack, SessionActed, SessionCreated};
+use cm_core::wire::{
+    MAX_NAME, MAX_PATH, MAX_TEXT, Review, ReviewDelivery, ReviewTarget, RollBack, SessionActed,
+    SessionCreated,
+};
 use serde_json::{Value, json};
 
 use crate::answer::{ApiError, invalid};
@@ -166,10 +169,10 @@ fn target(body: Review) -> Result<Value, ApiError> {
     let given = |name: &str, value: Option<String>, max: usize| {
         value.map(|value| text(name, &value, max)).transpose()
     };
-    let branch = given("branch", body.branch, usize::MAX)?;
-    let sha = given("sha", body.sha, usize::MAX)?;
+    let branch = given("branch", body.branch, MAX_PATH)?;
+    let sha = given("sha", body.sha, MAX_NAME)?;
     let title = given("title", body.title, 300)?;
-    let instructions = given("instructions", body.instructions, usize::MAX)?;
+    let instructions = given("instructions", body.instructions, MAX_TEXT)?;
     Ok(match body.target_type {
         ReviewTarget::UncommittedChanges => json!({ "type": "uncommittedChanges" }),
         ReviewTarget::BaseBranch => {

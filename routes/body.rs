@@ -5,12 +5,16 @@ use actix_web::http::header::{CONTENT_TYPE, ORIGIN};
 use actix_web::{HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use cm_core::error::ErrorCode;
+use cm_core::wire::MAX_ITEMS;
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
+
+/// Levels of objects and lists in a body; as many as the parser goes into.
+const MAX_DEPTH: usize = 127;
 
 /// A body that was read and is to be understood later: on session routes a session that does not
 /// exist is said before a body that is wrong.
@@ -72,18 +76,11 @@ impl RawBody {
     ///
     /// # Errors
     ///
-    /// 400 with the member that is missing, or without a member.
+    /// 400 with the member that is wrong.
     pub(crate) fn confidential<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        self.required().map_err(|error| {
-            let said = error.to_string();
-            // Names of members are ours; values, and texts in the place of objects, are not.
-            let name = said.strip_prefix("request validation failed: missing field `");
-            match (name.and_then(|rest| rest.split_once('`')), error.is(ErrorCode::InvalidRequest))
-            {
-                (Some((name, _)), true) => invalid(name, "is missing"),
-                (None, true) => invalid("", "a member is unknown or has another type"),
-                (_, false) => error,
-            }
+        self.required().map_err(|error| match error.is(ErrorCode::InvalidRequest) {
+            true => without_values(&error.to_string()),
+            false => error,
         })
     }
 
@@ -109,6 +106,33 @@ impl RawBody {
             Some(bytes) => parse(bytes),
             None => Ok(T::default()),
         }
+    }
+}
+
+/// What was wrong with a body that holds secrets. Names of members that are known are ours, and so is what
+/// is said of their lengths; values, and texts in the place of objects, are not.
+fn without_values(said: &str) -> ApiError {
+    let said = said.strip_prefix("request validation failed: ").unwrap_or_default();
+    let quoted = |before: &str| said.strip_prefix(before)?.split_once('`');
+    for (before, what) in
+        [("missing field `", "is missing"), ("duplicate field `", "is there twice")]
+    {
+        if let Some((name, _)) = quoted(before) {
+            return invalid(name, what);
+        }
+    }
+    let Some((path, rest)) = quoted("`") else {
+        return invalid("", "a member is unknown or has another type");
+    };
+    // Only members that are known can be wrong, so the first part of the path is one of them.
+    let name = path.split('.').next().unwrap_or_default();
+    match rest.strip_prefix(": must not be longer than ") {
+        Some(rest) => {
+            let most = rest.split(' ').next().unwrap_or_default();
+            invalid(name, &format!("must not be longer than {most} characters"))
+        }
+        None if rest.starts_with(": duplicate field `") => invalid(name, "is there twice"),
+        None => invalid(name, "is unknown or has another type"),
     }
 }
 
@@ -146,6 +170,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
         return Err(not_json(error.to_string()));
     }
+    // What nests deeper could not be read again by those who are given it.
+    if depth(bytes) > MAX_DEPTH {
+        return Err(not_json(format!("it nests deeper than {MAX_DEPTH} levels")));
+    }
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if first != Some(&b'{') {
         return Err(invalid("", "a JSON object is required"));
@@ -160,6 +188,25 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let path = segments.collect::<Vec<_>>().join(".");
         invalid(&path, &error.into_inner().to_string())
     })
+}
+
+/// How deep JSON nests.
+fn depth(json: &[u8]) -> usize {
+    let (mut now, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => {
+                now += 1;
+                deepest = deepest.max(now);
+            }
+            b']' | b'}' if !in_text => now = now.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn unsupported(what: &str) -> ApiError {
@@ -182,8 +229,40 @@ pub(crate) fn text(name: &str, value: &str, max: usize) -> Result<String, ApiErr
     if trimmed.is_empty() {
         return Err(invalid(name, "must not be empty"));
     }
-    if trimmed.chars().count() > max {
-        return Err(invalid(name, &format!("must not be longer than {max} characters")));
-    }
+    not_longer(name, trimmed, max)?;
     Ok(trimmed.to_owned())
+}
+
+/// Refuses a list of too many items.
+pub(crate) fn few(name: &str, items: usize) -> Result<(), ApiError> {
+    match items > MAX_ITEMS {
+        true => Err(invalid(name, &format!("must not have more than {MAX_ITEMS} items"))),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a text that is too long.
+pub(crate) fn not_longer(name: &str, value: &str, max: usize) -> Result<(), ApiError> {
+    match value.chars().count() > max {
+        true => Err(invalid(name, &format!("must not be longer than {max} characters"))),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_counted_outside_of_texts() {
+        for (json, expected) in [
+            ("1", 0),
+            ("[]", 1),
+            (r#"{"a":[{}],"b":{}}"#, 3),
+            (r#"{"a":"[[[\"[[["}"#, 1),
+            (r#"["\\",[]]"#, 2),
+        ] {
+            assert_eq!(depth(json.as_bytes()), expected, "{json}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use cm_core::error::ErrorCode;
 use cm_core::ids::ThreadId;
 use cm_core::wire::{
     ApprovalPolicyChanged, ChangeApprovalPolicy, ChangeControls, ChangeSettings, ControlsScope,
-    LOCKED, SessionControlsView, SettingsMode, SettingsView,
+    LOCKED, MAX_NAME, SessionControlsView, SettingsMode, SettingsView,
 };
 use serde_json::{Map, Value, json};
 
@@ -77,7 +77,7 @@ pub(crate) async fn change(
     let (body, by) = body_of(&api, &id, &request, payload, |body| {
         let mut body = body.required::<ChangeControls>()?;
         if let Some(model) = body.controls.model.take() {
-            body.controls.model = Some(text("controls.model", &model, usize::MAX)?);
+            body.controls.model = Some(text("controls.model", &model, MAX_NAME)?);
         }
         let by = changed_by(body.actor.as_deref(), body.source.as_deref(), "ui")?;
         Ok((body, by))

@@ -8,12 +8,14 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::response::Response;
+use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ObjectBuilder, OpenApi, RefOr, Schema, SecurityRequirement, Type};
 use utoipa::{IntoResponses, Modify};
 
 use crate::api::ROUTES;
 use crate::openapi::{AccessErrors, IdempotencyErrors, QueryErrors, TokenErrors};
+use crate::query::MAX_VALUE;
 use crate::security::needs_no_token;
 
 /// Ways to show the token, by name. Any one will do; a server without a token wants none.
@@ -73,6 +75,11 @@ fn complete(path: &str, operation: &mut Operation) {
     if operation.parameters.iter().flatten().any(in_query) {
         merge(answers, QueryErrors::responses());
     }
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter {
+            bound(parameter);
+        }
+    }
     if let Some(RefOr::T(body)) = &mut operation.request_body {
         refuse_null(body);
     }
@@ -112,6 +119,18 @@ fn take_key(operation: &mut Operation) {
             answer.headers.insert("Idempotency-Replayed".to_owned(), replayed);
             answer.headers.insert("Idempotency-Stored".to_owned(), stored);
         }
+    }
+}
+
+/// Says how long a text in the query may be, where nothing shorter is said.
+fn bound(parameter: &mut Parameter) {
+    if parameter.parameter_in == ParameterIn::Query
+        && let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
+        && schema.schema_type == SchemaType::from(Type::String)
+        && schema.enum_values.is_none()
+        && schema.max_length.is_none()
+    {
+        schema.max_length = Some(MAX_VALUE);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use actix_web::{HttpResponse, web};
 use cm_core::error::ErrorCode;
-use cm_core::ids::ThreadId;
+use cm_core::ids::{RequestId, ThreadId};
 use cm_core::wire::{
     JobList, JobState, JobView, SuggestRequest, Suggestion, SuggestionQueued, SuggestionUpserted,
     UpsertSuggestion,
@@ -47,6 +47,15 @@ fn queue_is_off() -> ApiError {
     ApiError::new(ErrorCode::JobConflict, "orchestrator queue is unavailable")
 }
 
+/// What no job can be called is none, with and without a queue.
+fn of_job(id: &str) -> ApiError {
+    match RequestId::parse(id) {
+        Ok(_) => queue_is_off(),
+        Err(_) => ApiError::worded(ErrorCode::NotFound, "not_found", "There is no such job.")
+            .with("jobId", id),
+    }
+}
+
 /// A session's part of the queue: whether there is such a session is said first.
 async fn of_session(api: &Api, id: &str) -> Result<HttpResponse, ApiError> {
     let id = session_id(id)?;
@@ -60,8 +69,8 @@ async fn of_session(api: &Api, id: &str) -> Result<HttpResponse, ApiError> {
     params(("jobId" = String, Path, description = "The job.")),
     responses((status = 200, body = JobView), JobErrors),
 )]
-pub(crate) async fn read() -> Result<HttpResponse, ApiError> {
-    Err(queue_is_off())
+pub(crate) async fn read(path: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    Err(of_job(&path))
 }
 
 /// Background jobs of a project or a session, the oldest first.
@@ -92,8 +101,8 @@ pub(crate) async fn list(query: Query) -> Result<HttpResponse, ApiError> {
     params(("jobId" = String, Path, description = "The job.")),
     responses((status = 200, body = JobView), AllOf<(JobErrors, CancelErrors)>),
 )]
-pub(crate) async fn cancel() -> Result<HttpResponse, ApiError> {
-    Err(queue_is_off())
+pub(crate) async fn cancel(path: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    Err(of_job(&path))
 }
 
 /// Asks for what might be said next, and waits for it.

@@ -6,14 +6,16 @@ use std::future::{Ready, ready};
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
 
+use cm_core::wire::MAX_PATH;
+
 use crate::answer::{ApiError, invalid};
 
 /// Rows of a page when none are asked for, and at the most.
 pub(crate) const PAGE: usize = 100;
 pub(crate) const MAX_PAGE: usize = 200;
 
-/// Longest cursor that is looked at, in bytes.
-const MAX_CURSOR: usize = 4096;
+/// Longest member that is looked at, in characters.
+pub(crate) const MAX_VALUE: usize = MAX_PATH;
 
 /// The members of a query. One that is given twice, or is no text, is refused with its name;
 /// unknown ones are ignored.
@@ -31,6 +33,10 @@ impl Query {
         for (name, value) in pairs.into_inner() {
             if members.contains_key(&name) {
                 return Err(invalid(&name, "must be given once"));
+            }
+            if value.chars().count() > MAX_VALUE {
+                let message = format!("must not be longer than {MAX_VALUE} characters");
+                return Err(invalid(&name, &message));
             }
             members.insert(name, value);
         }
@@ -98,11 +104,10 @@ impl Query {
     ///
     /// # Errors
     ///
-    /// 400 when it is empty or longer than any cursor.
+    /// 400 when it is empty.
     pub(crate) fn cursor(&self, name: &str) -> Result<Option<String>, ApiError> {
         match self.get(name) {
             Some("") => Err(invalid(name, "must not be empty")),
-            Some(cursor) if cursor.len() > MAX_CURSOR => Err(invalid(name, "is too long")),
             cursor => Ok(cursor.map(str::to_owned)),
         }
     }
@@ -117,9 +122,9 @@ impl FromRequest for Query {
     }
 }
 
-/// Whether every percent sign begins a byte, and the bytes are UTF-8. The parser of queries would
+/// Whether every percent sign begins a byte, and the bytes are UTF-8 without a zero. The parser of queries would
 /// pass over what is not.
-fn is_well_encoded(text: &str) -> bool {
+pub(crate) fn is_well_encoded(text: &str) -> bool {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
     let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
@@ -133,7 +138,7 @@ fn is_well_encoded(text: &str) -> bool {
         };
         decoded.extend(u8::try_from(high * 16 + low));
     }
-    std::str::from_utf8(&decoded).is_ok()
+    std::str::from_utf8(&decoded).is_ok() && !decoded.contains(&0)
 }
 
 #[cfg(test)]
@@ -163,8 +168,8 @@ mod tests {
         assert!(query("archived=1").flag("archived").is_err());
         assert!(query("cwd=%20").text("cwd").is_err());
         assert!(query("cursor=").cursor("cursor").is_err());
-        assert!(query(&format!("cursor={}", "x".repeat(5000))).cursor("cursor").is_err());
-        for text in ["a=%", "a=%4", "a=%zz", "a=%ff", "%c3=1", "a=1&a=2"] {
+        assert!(Query::read(&format!("cursor={}", "x".repeat(5000))).is_err());
+        for text in ["a=%", "a=%4", "a=%00", "a=%zz", "a=%ff", "%c3=1", "a=1&a=2"] {
             assert!(Query::read(text).is_err(), "{text}");
         }
     }

@@ -1,7 +1,5 @@
 //! Approvals, questions and tool calls.
 
-use std::collections::HashMap;
-
 use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use cm_actors::thread::{DecisionInput, Families, SessionError};
@@ -11,7 +9,7 @@ use cm_core::request::{RequestFamily, RequestRecord, RequestState};
 use cm_core::transcript;
 use cm_core::wire::{
     AgentRequest, Approval, ApprovalDecision, DecideApproval, DecideToolInput, Decided, ListOf,
-    Listed, RespondToolCall, ToolCall, ToolInput,
+    Listed, MAX_TEXT, RespondToolCall, ToolCall, ToolInput,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,11 +17,12 @@ use serde_json::{Value, json};
 
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
-use crate::body::RawBody;
+use crate::body::{RawBody, few, not_longer};
 use crate::openapi::{
     AllOf, ApprovalErrors, BodyErrors, GoneErrors, ManagerErrors, NoRequestErrors, ToolCallErrors,
     ToolInputErrors,
 };
+use crate::query::Query;
 use crate::sessions::session_id;
 
 /// What `GET /api/requests` has.
@@ -54,7 +53,7 @@ const ALL_KINDS: Families = &[
 pub(crate) async fn approvals(
     api: web::Data<Api>,
     path: web::Path<String>,
-    query: web::Query<HashMap<String, String>>,
+    query: Query,
 ) -> Result<HttpResponse, ApiError> {
     let families: Families = match check_kinds(&query)? {
         true => &[RequestFamily::Approval, RequestFamily::Extended],
@@ -80,7 +79,7 @@ pub(crate) async fn approvals(
 pub(crate) async fn tool_inputs(
     api: web::Data<Api>,
     path: web::Path<String>,
-    query: web::Query<HashMap<String, String>>,
+    query: Query,
 ) -> Result<HttpResponse, ApiError> {
     list(&api, &path, &query, &[RequestFamily::ToolInput], transcript::tool_input).await
 }
@@ -102,7 +101,7 @@ pub(crate) async fn tool_inputs(
 pub(crate) async fn tool_calls(
     api: web::Data<Api>,
     path: web::Path<String>,
-    query: web::Query<HashMap<String, String>>,
+    query: Query,
 ) -> Result<HttpResponse, ApiError> {
     list(&api, &path, &query, &[RequestFamily::ToolCall], transcript::tool_call).await
 }
@@ -110,12 +109,12 @@ pub(crate) async fn tool_calls(
 async fn list<T: Serialize>(
     api: &Api,
     id: &str,
-    query: &HashMap<String, String>,
+    query: &Query,
     families: Families,
     show: fn(&RequestRecord) -> Option<T>,
 ) -> Result<HttpResponse, ApiError> {
     check_kinds(query)?;
-    let all = match query.get("status").map(String::as_str) {
+    let all = match query.get("status") {
         None | Some("pending") => false,
         Some("all") => true,
         Some(_) => return Err(invalid("status", "must be `pending` or `all`")),
@@ -140,8 +139,8 @@ async fn list<T: Serialize>(
 }
 
 /// Whether every kind is wanted, or those of version 1.
-fn check_kinds(query: &HashMap<String, String>) -> Result<bool, ApiError> {
-    match query.get("kinds").map(String::as_str) {
+fn check_kinds(query: &Query) -> Result<bool, ApiError> {
+    match query.get("kinds") {
         None => Ok(false),
         Some("all") => Ok(true),
         Some(_) => Err(invalid("kinds", "must be `all`")),
@@ -178,10 +177,7 @@ fn listed<T>(record: &RequestRecord, request: T) -> Listed<T> {
     ),
     responses((status = 200, body = ListOf<Listed<AgentRequest>>), ManagerErrors),
 )]
-pub(crate) async fn all(
-    api: web::Data<Api>,
-    query: web::Query<HashMap<String, String>>,
-) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn all(api: web::Data<Api>, query: Query) -> Result<HttpResponse, ApiError> {
     let families = if check_kinds(&query)? { ALL_KINDS } else { KINDS_OF_VERSION_1 };
     let records = api.threads.pending_requests(families, None).await.map_err(ApiError::session)?;
     let rows = records.iter().map(|record| listed(record, transcript::agent_request(record)));
@@ -263,9 +259,13 @@ pub(crate) async fn decide_tool_input(
     let answers = body.answers.unwrap_or_default();
     for (question, answer) in &answers {
         let texts = answer.get("answers").and_then(Value::as_array);
-        if !texts.is_some_and(|texts| texts.iter().all(Value::is_string)) {
-            let path = format!("answers.{question}.answers");
+        let path = format!("answers.{question}.answers");
+        let Some(texts) = texts.filter(|texts| texts.iter().all(Value::is_string)) else {
             return Err(invalid(&path, "must be a list of texts"));
+        };
+        few(&path, texts.len())?;
+        for (index, text) in texts.iter().filter_map(Value::as_str).enumerate() {
+            not_longer(&format!("{path}.{index}"), text, MAX_TEXT)?;
         }
     }
     let result = match (body.response, body.decision) {
@@ -316,19 +316,26 @@ pub(crate) async fn respond_tool_call(
 }
 
 fn check_content_items(items: Option<&Vec<Value>>) -> Result<(), ApiError> {
+    few("contentItems", items.map_or(0, Vec::len))?;
     for (index, item) in items.into_iter().flatten().enumerate() {
         let text = |name: &str| item.get(name).and_then(Value::as_str);
-        let good = match text("type") {
-            Some("inputText") => text("text").is_some(),
-            Some("inputImage") => text("imageUrl").is_some_and(|url| !url.trim().is_empty()),
-            _ => false,
+        let wrong = |name: &str, message: &str| {
+            Err(invalid(&format!("contentItems.{index}.{name}"), message))
         };
-        if !good {
-            let path = format!("contentItems.{index}");
-            return Err(invalid(
-                &path,
-                "must be an inputText with `text` or an inputImage with `imageUrl`",
-            ));
+        match text("type") {
+            Some("inputText") if text("text").is_none() => return wrong("text", "must be a text"),
+            Some("inputImage") if text("imageUrl").is_none_or(|url| url.trim().is_empty()) => {
+                return wrong("imageUrl", "must be the address of a picture");
+            }
+            Some("inputText" | "inputImage") => {}
+            _ => return wrong("type", "must be `inputText` or `inputImage`"),
+        }
+        for name in ["text", "imageUrl"] {
+            not_longer(
+                &format!("contentItems.{index}.{name}"),
+                text(name).unwrap_or_default(),
+                MAX_TEXT,
+            )?;
         }
     }
     Ok(())

@@ -7,8 +7,8 @@ use cm_core::error::ErrorCode;
 use cm_core::ids::ThreadId;
 use cm_core::request::RequestFamily;
 use cm_core::wire::{
-    CreateSession, DynamicTool, Rename, ResumeSession, SessionArchived, SessionCreated,
-    SessionDeleted, SessionDetail, SessionRenamed,
+    CreateSession, DynamicTool, MAX_NAME, MAX_NOTE, Rename, ResumeSession, SessionArchived,
+    SessionCreated, SessionDeleted, SessionDetail, SessionRenamed,
 };
 
 use crate::answer::{ApiError, invalid};
@@ -60,8 +60,8 @@ pub(crate) fn check_tools(tools: Option<&Vec<DynamicTool>>) -> Result<(), ApiErr
         return Err(invalid("dynamicTools", &format!("at most {MAX_TOOLS} tools")));
     }
     for (index, tool) in tools.iter().enumerate() {
-        text(&format!("dynamicTools.{index}.name"), &tool.name, usize::MAX)?;
-        text(&format!("dynamicTools.{index}.description"), &tool.description, usize::MAX)?;
+        text(&format!("dynamicTools.{index}.name"), &tool.name, MAX_NAME)?;
+        text(&format!("dynamicTools.{index}.description"), &tool.description, MAX_NOTE)?;
     }
     Ok(())
 }

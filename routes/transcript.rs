@@ -4,7 +4,7 @@ use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use cm_core::ids::ThreadId;
 use cm_core::rows::{RowKey, parse_turn_cursor};
-use cm_core::wire::{RowAdded, TranscriptEntry, TranscriptPage, TurnPage};
+use cm_core::wire::{MAX_ROW_NAME, NewRow, RowAdded, TranscriptEntry, TranscriptPage, TurnPage};
 
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
@@ -12,9 +12,6 @@ use crate::body::text;
 use crate::openapi::{AllOf, BodyErrors, QueryErrors, SessionErrors};
 use crate::query::Query;
 use crate::sessions::{body_of, exists, session_id};
-
-/// Characters of the names in a row.
-const MAX_NAME: usize = 512;
 
 /// Reads `limit` and `before` of a page. A session that does not exist is said before a query that
 /// is wrong.
@@ -100,7 +97,7 @@ pub(crate) async fn turns(
     post, path = "/api/sessions/{id}/transcript/upsert", tag = "transcript",
     operation_id = "upsertTranscriptRow",
     params(("id" = ThreadId, Path, description = "The session.")),
-    request_body = TranscriptEntry,
+    request_body = NewRow,
     responses((status = 200, body = RowAdded), SessionErrors, BodyErrors),
 )]
 pub(crate) async fn upsert(
@@ -111,10 +108,18 @@ pub(crate) async fn upsert(
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
     let entry = body_of(&api, &id, &request, payload, |body| {
-        let mut entry = body.required::<TranscriptEntry>()?;
-        entry.message_id = text("messageId", &entry.message_id, MAX_NAME)?;
-        entry.turn_id = text("turnId", &entry.turn_id, MAX_NAME)?;
-        entry.kind = text("type", &entry.kind, MAX_NAME)?;
+        let row = body.required::<NewRow>()?;
+        let entry = TranscriptEntry {
+            message_id: text("messageId", &row.message_id, MAX_ROW_NAME)?,
+            turn_id: text("turnId", &row.turn_id, MAX_ROW_NAME)?,
+            kind: text("type", &row.kind, MAX_ROW_NAME)?,
+            role: row.role,
+            content: row.content,
+            details: row.details,
+            started_at: row.started_at,
+            completed_at: row.completed_at,
+            status: row.status,
+        };
         for (name, time) in [("startedAt", entry.started_at), ("completedAt", entry.completed_at)] {
             if time.is_some_and(|time| time < 0) {
                 return Err(invalid(name, "must not be negative"));

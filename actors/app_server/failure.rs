@@ -132,6 +132,7 @@ fn rpc_failure(error: &RpcError, method: &str, unknown_thread: bool) -> Failure 
         || has("missing field")
         || has("invalid type")
         || has("unknown variant")
+        || has("invalid cursor")
         || has("failed to set external auth")
         || has("failed to spawn command")
     {
@@ -194,6 +195,7 @@ mod tests {
         assert_eq!(code_of(-32603, upload), ErrorCode::UpstreamUnavailable);
         let token = "failed to set external auth: invalid ID token format";
         assert_eq!(code_of(-32603, token), ErrorCode::InvalidParams);
+        assert_eq!(code_of(-32600, "invalid cursor: zzz"), ErrorCode::InvalidParams);
         let spawn = "failed to spawn command: No such file or directory (os error 2)";
         assert_eq!(code_of(-32603, spawn), ErrorCode::InvalidParams);
         assert_eq!(code_of(-32603, "boom"), ErrorCode::CodexError);

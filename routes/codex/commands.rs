@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{RuntimeCall, trim, trim_given};
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
-use crate::body::RawBody;
+use crate::body::{RawBody, few};
 use crate::openapi::{AllOf, BodyErrors, RuntimeErrors};
 
 /// How much longer than the command the answer may take.
@@ -34,6 +34,7 @@ pub(crate) async fn execute(
     if body.command.first().is_none_or(|program| program.trim().is_empty()) {
         return Err(invalid("command", "must name a program"));
     }
+    few("command", body.command.len())?;
     // The kernel ends each word at a zero byte, so none can be passed on.
     if let Some(index) = body.command.iter().position(|word| word.contains('\0')) {
         return Err(invalid(&format!("command.{index}"), "must not hold a zero byte"));

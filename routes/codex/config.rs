@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{RuntimeCall, trim, trim_given};
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
-use crate::body::RawBody;
+use crate::body::{RawBody, few};
 use crate::openapi::{AllOf, BodyErrors, RuntimeErrors};
 use crate::query::Query;
 
@@ -49,11 +49,11 @@ pub(crate) async fn write_value(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let mut body: WriteConfigValue = RawBody::read(&request, payload).await?.required()?;
-    trim("keyPath", &mut body.edit.key_path)?;
+    trim("keyPath", &mut body.key_path)?;
     trim_given("expectedVersion", &mut body.expected_version)?;
     trim_given("filePath", &mut body.file_path)?;
     let call = RuntimeCall::new(&api, "config/value/write");
-    call.about("keyPath", body.edit.key_path.as_str()).wrapped(json!(body)).await
+    call.about("keyPath", body.key_path.as_str()).wrapped(json!(body)).await
 }
 
 /// Changes several values at once.
@@ -71,6 +71,7 @@ pub(crate) async fn write_batch(
     if body.edits.is_empty() {
         return Err(invalid("edits", "must not be empty"));
     }
+    few("edits", body.edits.len())?;
     for (index, edit) in body.edits.iter_mut().enumerate() {
         trim(&format!("edits.{index}.keyPath"), &mut edit.key_path)?;
     }

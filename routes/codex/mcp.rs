@@ -1,13 +1,14 @@
 //! MCP servers of the runtime.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use cm_core::wire::{McpLogin, RuntimePage, RuntimeResult};
+use cm_core::error::ErrorCode;
+use cm_core::wire::{MAX_NAME, McpLogin, RuntimePage, RuntimeResult};
 use serde_json::{Value, json};
 
 use super::RuntimeCall;
 use crate::answer::ApiError;
 use crate::api::Api;
-use crate::body::RawBody;
+use crate::body::{RawBody, few};
 use crate::openapi::{AllOf, BodyErrors, RuntimeErrors};
 use crate::query::Query;
 
@@ -54,7 +55,14 @@ pub(crate) async fn log_in(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let body: McpLogin = RawBody::read(&request, payload).await?.nullable()?;
+    few("scopes", body.scopes.as_ref().map_or(0, Vec::len))?;
     let name = path.into_inner();
+    // What no table of the configuration can be called is no server.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if name.len() > MAX_NAME || !name.bytes().all(plain) {
+        let message = "There is no such MCP server.";
+        return Err(ApiError::worded(ErrorCode::NotFound, "not_found", message).with("name", name));
+    }
     let params = json!({
         "name": name, "scopes": body.scopes, "timeoutSecs": body.timeout_secs,
     });

@@ -16,8 +16,9 @@ use cm_core::wire::ErrorBody;
 
 use super::doorkeeper::{COOKIE, CheckSession, DEADLINE, RedeemTicket};
 use super::origin::AccessPolicy;
-use crate::answer::ApiError;
+use crate::answer::{ApiError, invalid};
 use crate::api::Api;
+use crate::query::is_well_encoded;
 
 /// Header for the manager's token where `Authorization` carries another one.
 const TOKEN_HEADER: &str = "x-codex-manager-token";
@@ -114,16 +115,25 @@ async fn check(request: &ServiceRequest) -> Result<(), ApiError> {
             "Pages of this origin may not talk to the server; see ALLOWED_ORIGINS.",
         ));
     }
-    if !policy.needs_token() || needs_no_token(request.path()) {
-        return Ok(());
+    let open = !policy.needs_token() || needs_no_token(request.path());
+    if !open && !has_token(request, policy, upgrade).await {
+        return Err(ApiError::new(
+            ErrorCode::Unauthorized,
+            "This server needs its token: send `Authorization: Bearer …`, or log in at /api/login.",
+        ));
     }
-    if has_token(request, policy, upgrade).await {
-        return Ok(());
+    if !is_well_encoded(request.path()) {
+        return Err(ApiError::worded(
+            ErrorCode::NotFound,
+            "not_found",
+            "The path holds a broken percent-encoding, so that it names nothing.",
+        ));
     }
-    Err(ApiError::new(
-        ErrorCode::Unauthorized,
-        "This server needs its token: send `Authorization: Bearer …`, or log in at /api/login.",
-    ))
+    // Also where no query is looked at: what cannot be read cannot have been meant.
+    if !is_well_encoded(request.query_string()) {
+        return Err(invalid("", "the query holds a broken percent-encoding"));
+    }
+    Ok(())
 }
 
 async fn has_token(request: &ServiceRequest, policy: &AccessPolicy, upgrade: bool) -> bool {

@@ -28,7 +28,7 @@ const STRANGE_IDS: [&str; 16] = [
 
 /// A refusal in the shape of every error.
 #[track_caller]
-fn is_refusal(reply: &Reply, what: &str) {
+pub(crate) fn is_refusal(reply: &Reply, what: &str) {
     assert!((400..500).contains(&reply.status), "{what}: {} {}", reply.status, reply.text);
     for member in ["code", "message"] {
         let filled = reply.body[member].as_str().is_some_and(|text| !text.is_empty());
@@ -43,7 +43,7 @@ fn post_raw(app: &TestApp, path: &str, body: &[u8]) -> Reply {
 
 /// The server still works after what was done to it.
 #[track_caller]
-fn still_works(app: &TestApp) {
+pub(crate) fn still_works(app: &TestApp) {
     let session = create(app);
     assert_eq!(app.get(&format!("/api/sessions/{session}")).status, 200);
     assert!(!app.logs().contains("panicked"), "{}", app.logs());
@@ -283,8 +283,13 @@ fn ids_that_name_nothing_are_404_whatever_they_look_like() {
             assert_eq!(reply.status, 404, "{path}: {}", reply.text);
             assert_eq!(reply.header("set-cookie"), None);
         }
-        // A session that does not exist has no requests, as in version 1.
+        // What no id can be is told so; else a session that does not exist has no requests, as in
+        // version 1.
         let list = app.get(&format!("/api/sessions/{id}/approvals"));
+        if ["%00", "a%00b", "%", "%zz", "%ff%fe"].contains(&id) {
+            assert_eq!(list.status, 404, "{id}: {}", list.text);
+            continue;
+        }
         assert_eq!((list.status, &list.body["data"]), (200, &json!([])), "{id}: {}", list.text);
     }
     still_works(&app);
@@ -300,6 +305,10 @@ fn turn_ids_that_name_nothing_are_refused() {
         is_refusal(&app.post(&path, json!({ "input": "a" })), &path);
         let path = format!("/api/sessions/{session}/interrupt");
         let reply = app.post(&path, json!({ "turnId": id }));
+        if id == long {
+            refused(&reply, 400, "invalid_request");
+            continue;
+        }
         assert_eq!(
             (reply.status, &reply.body["status"]),
             (409, &json!("no_active_turn")),

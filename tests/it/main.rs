@@ -19,7 +19,8 @@
 //! - `project_app`, `projects`, `projects_bulk`, `projects_races`: projects and the sessions in them.
 //! - `drift`: a child that lacks methods, or has new ones; `jobs`: what needs a queue.
 //! - `read_model`: lists, whichever worker answers them; `metrics`: what is counted.
-//! - `security`, `bad_input`: who may talk to the server, and what it is told in vain.
+//! - `security`, `bad_input`: who may talk to the server, and what it is told in vain;
+//!   `bad_input_described`: the same for every operation, made from the description (`description`).
 //! - `store_*`: the store when writing fails, on disks that are full or read-only, when it is
 //!   damaged, and its maintenance.
 //! - `openapi`: the description of the API, and what is really answered; `contract`: what version 1's
@@ -58,12 +59,14 @@ mod flow_turn;
 
 // What goes wrong: the child, its output, the callers, the start and the stop.
 mod bad_input;
+mod bad_input_described;
 mod child_failures;
 mod concurrency;
 mod contract;
 mod controls;
 mod crowd;
 mod decisions;
+mod description;
 mod drift;
 mod fake_app;
 mod history;

@@ -130,8 +130,12 @@ fn things(bench: &Bench) -> Value {
     });
     let (turn, running) = steered;
 
-    let archived = bench.session();
-    bench.complete_turn(&archived, &[Act::Say("done")]);
+    // What starts turns, or can do nothing while one runs, has a session of its own.
+    let [archived, talked, compacted, rolled_back] = [(); 4].map(|()| {
+        let session = bench.session();
+        bench.complete_turn(&session, &[Act::Say("done")]);
+        session
+    });
 
     let waiting = bench.file_session();
     let mut stream = app.stream(Some(&waiting));
@@ -164,6 +168,10 @@ fn things(bench: &Bench) -> Value {
         "DELETE /api/sessions/{id}": sessions,
         "POST /api/sessions/{id}/turns/{turn}/steer": { "id": running, "turn": turn },
         "POST /api/sessions/{id}/interrupt": { "id": interrupted.1 },
+        "POST /api/sessions/{id}/messages": { "id": talked },
+        "POST /api/sessions/{id}/review": { "id": talked },
+        "POST /api/sessions/{id}/compact": { "id": compacted },
+        "POST /api/sessions/{id}/rollback": { "id": rolled_back },
         "POST /api/sessions/{id}/archive": [{ "id": archived }],
         "POST /api/sessions/{id}/unarchive": [{ "id": archived }],
         "POST /api/approvals/{id}/decision": { "id": approval },

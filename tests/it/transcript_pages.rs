@@ -225,7 +225,7 @@ fn a_bad_page_is_refused_with_what_is_wrong() {
     let long = "x".repeat(5000);
     for list in ["transcript", "turns"] {
         let path = format!("/api/sessions/{session}/{list}");
-        for before in ["", "x", "r.1.2.3.4", "t.0.0", "%00", "1|2|t", &foreign, &long] {
+        for before in ["", "x", "r.1.2.3.4", "t.0.0", "1|2|t", &foreign, &long] {
             let body = app.get(&format!("{path}?before={before}")).expect_status(400).body;
             assert_eq!(body["code"], "invalid_request", "{body}");
             assert_eq!(body["issues"][0]["path"], json!(["before"]), "{before}: {body}");

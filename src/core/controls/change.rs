@@ -12,7 +12,7 @@ use super::{ApprovalPolicy, Controls, NetworkAccess, SandboxMode};
 pub struct NewControls {
     /// Model id; `null` leaves the choice to the runtime.
     #[serde(deserialize_with = "given")]
-    #[schema(required)]
+    #[schema(required, max_length = 256)]
     pub model: Option<String>,
     /// When the agent must ask.
     pub approval_policy: ApprovalPolicy,

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::limits::{MAX_NAME, MAX_PATH, MAX_TEXT, at_most};
+
 use super::coerce::positive;
 use crate::ids::ThreadId;
 
@@ -68,19 +70,31 @@ pub struct Review {
     /// What.
     pub target_type: ReviewTarget,
     /// The branch of `baseBranch`; `main` when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_PATH, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 4096)]
     pub branch: Option<String>,
     /// The commit of `commit`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_NAME, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 256)]
     pub sha: Option<String>,
     /// The title of that commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 300)]
     pub title: Option<String>,
     /// What to look at, for `custom`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_TEXT, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 1048576)]
     pub instructions: Option<String>,
 }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::limits::{MAX_SECRET, at_most};
+
 use super::sessions::{SessionSummary, SteerResult};
 use crate::ids::ThreadId;
 
@@ -24,7 +26,8 @@ impl Default for Done {
 #[derive(Deserialize, ToSchema)]
 pub struct LogIn {
     /// The server's token.
-    #[schema(write_only)]
+    #[schema(write_only, max_length = 16384)]
+    #[serde(deserialize_with = "at_most::<MAX_SECRET, _, _>")]
     pub token: String,
 }
 

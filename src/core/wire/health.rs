@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::limits::{MAX_NOTE, at_most};
+
 use crate::ids::{Epoch, Incarnation, Seq};
 
 /// `GET /api`.
@@ -306,6 +308,8 @@ pub struct TreeNode {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RestartBody {
     /// Why, for the log.
+    #[serde(default, deserialize_with = "at_most::<MAX_NOTE, _, _>")]
+    #[schema(max_length = 65536)]
     pub reason: Option<String>,
 }
 

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::limits::{MAX_NAME, at_most};
+
 use crate::controls::ReasoningEffort;
 use crate::ids::ThreadId;
 
@@ -123,8 +125,12 @@ pub struct JobList {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SuggestRequest {
     /// The model that is asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_NAME, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 256)]
     pub model: Option<String>,
     /// How much it thinks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,7 +195,8 @@ pub enum SuggestionStatus {
 #[serde(rename_all = "camelCase")]
 pub struct UpsertSuggestion {
     /// By which it is known.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 256)]
+    #[serde(deserialize_with = "at_most::<MAX_NAME, _, _>")]
     pub request_key: String,
     /// How far it is.
     pub status: SuggestionStatus,

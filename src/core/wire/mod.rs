@@ -9,6 +9,8 @@ mod coerce;
 mod controls;
 mod health;
 mod jobs;
+mod limits;
+mod new_row;
 mod projects;
 mod requests;
 mod runtime;
@@ -33,6 +35,8 @@ pub use jobs::{
     Job, JobContext, JobList, JobPriority, JobState, JobView, SuggestRequest, Suggestion,
     SuggestionEntry, SuggestionQueued, SuggestionStatus, SuggestionUpserted, UpsertSuggestion,
 };
+pub use limits::{MAX_ITEMS, MAX_NAME, MAX_NOTE, MAX_PATH, MAX_SECRET, MAX_TEXT, MAX_WORD};
+pub use new_row::{MAX_ROW_NAME, NewRow};
 pub use projects::{
     AgentSession, AgentSessions, AssignProject, CreateProject, MoveDestination, MoveSessions,
     ProjectCreated, ProjectDeleted, ProjectList, ProjectSaved, ProjectSummary, SessionFailure,

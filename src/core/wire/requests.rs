@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::limits::{MAX_NAME, MAX_SECRET, MAX_TEXT, at_most};
+
 use crate::ids::{RequestId, ThreadId};
 use crate::request::{ExpiryReason, RequestKind};
 
@@ -312,13 +314,16 @@ impl DecideApproval {
 #[serde(rename_all = "camelCase")]
 pub struct AuthTokens {
     /// The access token.
-    #[schema(format = Password, min_length = 1)]
+    #[schema(format = Password, min_length = 1, max_length = 16384)]
+    #[serde(deserialize_with = "at_most::<MAX_SECRET, _, _>")]
     pub access_token: String,
     /// The workspace that it is for.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 256)]
+    #[serde(deserialize_with = "at_most::<MAX_NAME, _, _>")]
     pub chatgpt_account_id: String,
     /// The plan, when known.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<MAX_NAME, _, _>")]
+    #[schema(max_length = 256)]
     pub chatgpt_plan_type: Option<String>,
 }
 
@@ -351,10 +356,15 @@ pub struct RespondToolCall {
     pub success: Option<bool>,
     /// What the agent gets to see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<ContentItem>>)]
+    #[schema(value_type = Option<Vec<ContentItem>>, max_items = 4096)]
     pub content_items: Option<Vec<Value>>,
     /// Short for one text item.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_TEXT, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(max_length = 1048576)]
     pub text: Option<String>,
     /// Sent to the app-server as it is, instead of the rest.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
@@ -365,6 +375,7 @@ pub struct RespondToolCall {
 #[derive(Debug, ToSchema)]
 pub struct Answer {
     /// Labels of options, or any text where others are welcome.
+    #[schema(max_items = 4096, max_length = 1048576)]
     pub answers: Vec<String>,
 }
 
@@ -375,13 +386,14 @@ pub enum ContentItem {
     /// A text.
     InputText {
         /// The text.
+        #[schema(max_length = 1048576)]
         text: String,
     },
     /// A picture.
     #[serde(rename_all = "camelCase")]
     InputImage {
         /// Where it is; may be a `data:` URL.
-        #[schema(min_length = 1)]
+        #[schema(min_length = 1, max_length = 1048576)]
         image_url: String,
     },
 }

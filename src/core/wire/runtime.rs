@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::limits::{MAX_NAME, MAX_NOTE, MAX_PATH, MAX_SECRET, MAX_WORD, at_most};
+
 use super::coerce::positive;
 
 /// Answer of an operation whose result is the runtime's own.
@@ -34,7 +36,8 @@ pub struct RuntimePage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigureSkill {
     /// Path of the skill's file.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 4096)]
+    #[serde(deserialize_with = "at_most::<MAX_PATH, _, _>")]
     pub path: String,
     /// Whether the agent may use it.
     pub enabled: bool,
@@ -45,7 +48,8 @@ pub struct ConfigureSkill {
 #[serde(rename_all = "camelCase")]
 pub struct WriteRemoteSkill {
     /// The skill's id in its catalogue.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 256)]
+    #[serde(deserialize_with = "at_most::<MAX_NAME, _, _>")]
     pub hazelnut_id: String,
     /// Whether it is loaded before it is asked for.
     pub is_preload: bool,
@@ -56,7 +60,12 @@ pub struct WriteRemoteSkill {
 #[serde(rename_all = "camelCase")]
 pub struct McpLogin {
     /// OAuth scopes to ask for; the server's own choice when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_NAME, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(max_items = 4096, max_length = 256)]
     pub scopes: Option<Vec<String>>,
     /// Seconds that the sign-in may take.
     #[serde(default, deserialize_with = "positive", skip_serializing_if = "Option::is_none")]
@@ -65,14 +74,14 @@ pub struct McpLogin {
 }
 
 /// Body of `POST /api/account/login/start`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum StartLogin {
     /// With an API key.
     #[serde(rename_all = "camelCase")]
     ApiKey {
         /// The key.
-        #[schema(min_length = 1)]
+        #[schema(min_length = 1, max_length = 16384)]
         api_key: String,
     },
     /// With a ChatGPT account, in a browser; the answer has the address to open.
@@ -81,16 +90,57 @@ pub enum StartLogin {
     #[serde(rename_all = "camelCase")]
     ChatgptAuthTokens {
         /// The access token.
-        #[schema(min_length = 1)]
+        #[schema(min_length = 1, max_length = 16384)]
         access_token: String,
         /// The account that it is of.
-        #[schema(min_length = 1)]
+        #[schema(min_length = 1, max_length = 256)]
         chatgpt_account_id: String,
         /// The account's plan.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(min_length = 1)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(min_length = 1, max_length = 256)]
         chatgpt_plan_type: Option<String>,
     },
+}
+
+/// How [`StartLogin`] is read: a tagged enum would not say which member is wrong.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LoginMembers {
+    r#type: LoginType,
+    #[serde(default, deserialize_with = "at_most::<MAX_SECRET, _, _>")]
+    api_key: Option<String>,
+    #[serde(default, deserialize_with = "at_most::<MAX_SECRET, _, _>")]
+    access_token: Option<String>,
+    #[serde(default, deserialize_with = "at_most::<MAX_NAME, _, _>")]
+    chatgpt_account_id: Option<String>,
+    #[serde(default, deserialize_with = "at_most::<MAX_NAME, _, _>")]
+    chatgpt_plan_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum LoginType {
+    ApiKey,
+    Chatgpt,
+    ChatgptAuthTokens,
+}
+
+impl<'de> Deserialize<'de> for StartLogin {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let members = LoginMembers::deserialize(deserializer)?;
+        let needed = |name: &'static str, value: Option<String>| {
+            value.ok_or_else(|| <D::Error as serde::de::Error>::missing_field(name))
+        };
+        Ok(match members.r#type {
+            LoginType::ApiKey => Self::ApiKey { api_key: needed("apiKey", members.api_key)? },
+            LoginType::Chatgpt => Self::Chatgpt,
+            LoginType::ChatgptAuthTokens => Self::ChatgptAuthTokens {
+                access_token: needed("accessToken", members.access_token)?,
+                chatgpt_account_id: needed("chatgptAccountId", members.chatgpt_account_id)?,
+                chatgpt_plan_type: members.chatgpt_plan_type,
+            },
+        })
+    }
 }
 
 // Keys and tokens belong in no log.
@@ -109,7 +159,8 @@ impl std::fmt::Debug for StartLogin {
 #[serde(rename_all = "camelCase")]
 pub struct CancelLogin {
     /// The sign-in, as its start answered.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 256)]
+    #[serde(deserialize_with = "at_most::<MAX_NAME, _, _>")]
     pub login_id: String,
 }
 
@@ -128,7 +179,8 @@ pub enum MergeStrategy {
 #[serde(rename_all = "camelCase")]
 pub struct ConfigEdit {
     /// Where, as dotted keys.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 4096)]
+    #[serde(deserialize_with = "at_most::<MAX_PATH, _, _>")]
     pub key_path: String,
     /// How.
     pub merge_strategy: MergeStrategy,
@@ -147,16 +199,31 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Value, D::
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WriteConfigValue {
-    /// The change.
-    #[serde(flatten)]
-    pub edit: ConfigEdit,
+    /// Where, as dotted keys.
+    #[serde(deserialize_with = "at_most::<MAX_PATH, _, _>")]
+    #[schema(min_length = 1, max_length = 4096)]
+    pub key_path: String,
+    /// How.
+    pub merge_strategy: MergeStrategy,
+    /// What; `null` removes the key.
+    #[serde(deserialize_with = "given")]
+    #[schema(required)]
+    pub value: Value,
     /// The version that is to be changed; refused when it is another one by now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_NAME, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 256)]
     pub expected_version: Option<String>,
     /// The file to write, if not the user's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_PATH, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 4096)]
     pub file_path: Option<String>,
 }
 
@@ -165,15 +232,23 @@ pub struct WriteConfigValue {
 #[serde(rename_all = "camelCase")]
 pub struct WriteConfigBatch {
     /// The changes; all or none.
-    #[schema(min_items = 1)]
+    #[schema(min_items = 1, max_items = 4096)]
     pub edits: Vec<ConfigEdit>,
     /// The version that is to be changed; refused when it is another one by now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_NAME, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 256)]
     pub expected_version: Option<String>,
     /// The file to write, if not the user's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_PATH, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 4096)]
     pub file_path: Option<String>,
 }
 
@@ -182,11 +257,16 @@ pub struct WriteConfigBatch {
 #[serde(rename_all = "camelCase")]
 pub struct ExecuteCommand {
     /// The program and its arguments.
-    #[schema(min_items = 1)]
+    #[serde(deserialize_with = "at_most::<MAX_WORD, _, _>")]
+    #[schema(min_items = 1, max_items = 4096, max_length = 131072)]
     pub command: Vec<String>,
     /// Where it runs; the runtime's own folder when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_PATH, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 4096)]
     pub cwd: Option<String>,
     /// Milliseconds after which it is ended.
     #[serde(default, deserialize_with = "positive", skip_serializing_if = "Option::is_none")]
@@ -221,17 +301,26 @@ pub struct CommandExecuted {
 #[serde(rename_all = "camelCase")]
 pub struct SendFeedback {
     /// What it is about, such as `bug`.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 256)]
+    #[serde(deserialize_with = "at_most::<MAX_NAME, _, _>")]
     pub classification: String,
     /// Whether the runtime's logs go with it.
     pub include_logs: bool,
     /// In words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_NOTE, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 65536)]
     pub reason: Option<String>,
     /// The thread that it is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_NAME, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 256)]
     pub thread_id: Option<String>,
 }
 

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::limits::{MAX_NAME, MAX_PATH, MAX_TEXT, at_most};
+
 use crate::controls::{
     ApprovalPolicy, Controls, ControlsPatch, NetworkAccess, ReasoningEffort, SandboxMode,
 };
@@ -119,10 +121,10 @@ pub const UNTITLED: &str = "New chat";
 #[serde(rename_all = "camelCase")]
 pub struct DynamicTool {
     /// Name the agent calls it by.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 256)]
     pub name: String,
     /// What it does.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 65536)]
     pub description: String,
     /// JSON Schema of its arguments.
     pub input_schema: Map<String, Value>,
@@ -133,11 +135,20 @@ pub struct DynamicTool {
 #[serde(rename_all = "camelCase")]
 pub struct CreateSession {
     /// Working directory; the server's own when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_PATH, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 4096)]
     pub cwd: Option<String>,
     /// Model id.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_NAME, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(max_length = 256)]
     pub model: Option<String>,
     /// When the agent must ask.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -340,10 +351,16 @@ pub struct RowAdded {
 #[serde(rename_all = "camelCase")]
 pub struct SendMessage {
     /// What to say to the agent.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 1048576)]
+    #[serde(deserialize_with = "at_most::<MAX_TEXT, _, _>")]
     pub text: String,
     /// Model id, from now on.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_NAME, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(max_length = 256)]
     pub model: Option<String>,
     /// How much to think, for this turn.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -414,8 +431,12 @@ pub struct ResumeSession {
 #[serde(rename_all = "camelCase")]
 pub struct Interrupt {
     /// The turn; the active one when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1)]
+    #[serde(
+        default,
+        deserialize_with = "at_most::<MAX_NAME, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_length = 1, max_length = 256)]
     pub turn_id: Option<String>,
 }
 
@@ -423,7 +444,8 @@ pub struct Interrupt {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Steer {
     /// What to add to the running turn.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 1048576)]
+    #[serde(deserialize_with = "at_most::<MAX_TEXT, _, _>")]
     pub input: String,
 }
 
