@@ -23,6 +23,7 @@
 //!   `bad_input_described`: the same for every operation, made from the description (`description`).
 //! - `store_*`: the store when writing fails, on disks that are full or read-only, when it is
 //!   damaged, and its maintenance.
+//! - `operations`: every operation over every runtime (`operations_table`).
 //! - `openapi`: the description of the API, and what is really answered; `contract`: what version 1's
 //!   clients rely on.
 //! - `schemathesis`: thousands of random requests, and whether the description holds.
@@ -81,6 +82,8 @@ mod login_used_up;
 mod long_lines;
 mod metrics;
 mod openapi;
+mod operations;
+mod operations_table;
 mod other_clients;
 mod passivation;
 mod project_app;
