@@ -209,6 +209,11 @@ impl Thread {
         if self.runtime.is_none() {
             return answer(reply, Err(Self::no_runtime().into()));
         }
+        // 0.106 would say that there is no such thread.
+        if self.state.record.archived {
+            let message = "The session is archived; unarchive it first.";
+            return answer(reply, Err(SessionError::failed(ErrorCode::InvalidState, message)));
+        }
         self.take_tools(dynamic_tools);
         let controls = self.state.record.controls.clone();
         self.resume(controls, AfterResume::Answer { reply }, ctx);

@@ -50,6 +50,7 @@ mod flow_login;
 mod flow_mcp;
 mod flow_orphans;
 mod flow_questions;
+mod flow_read_only;
 mod flow_recovery;
 mod flow_restart;
 mod flow_resume;
