@@ -225,8 +225,12 @@ impl Thread {
             "thread/name/updated" => {
                 let body = body();
                 let name = body.get("threadName").or_else(|| body.get("name"));
-                let writes = self.state.named(name.and_then(Value::as_str), false, now_ms);
-                self.note(writes);
+                let name = name.and_then(Value::as_str);
+                if let Some(name) = name {
+                    self.state.record.know_name(name);
+                }
+                let writes = self.state.named(name, false, now_ms);
+                self.note(Writes { thread: true, ..writes });
             }
             "thread/started" => {
                 if let Some(thread) = body().get("thread") {

@@ -26,6 +26,10 @@ impl Thread {
         if let Some(oldest) = writes.turns.iter().map(|turn| turn.ordinal).min() {
             self.shared.answers.turns_changed(&self.id, oldest);
         }
+        // Also what is being read just now is not kept: it was begun before.
+        if writes.turns.iter().any(|turn| turn.rolled_back) {
+            self.forget_rows();
+        }
         let result = (|| {
             for turn in &writes.turns {
                 put_turn(&mut self.writes, &self.id, turn)?;

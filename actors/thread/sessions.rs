@@ -236,11 +236,14 @@ impl Thread {
         outcome: Result<Value, CallFailure>,
         reply: Reply<SessionSummary>,
     ) {
-        if let Err(error) = outcome {
-            tracing::debug!(thread = %self.id, %error, "the runtime took no name");
+        match outcome {
+            Ok(_) => self.state.record.know_name(&title),
+            Err(error) => {
+                tracing::debug!(thread = %self.id, %error, "the runtime took no name");
+            }
         }
         let writes = self.state.named(Some(&title), true, clock::now_ms());
-        self.note(writes);
+        self.note(Writes { thread: true, ..writes });
         let session = self.summary();
         self.tell_with_change("renamed");
         self.when_durable(Box::new(move |_, _, stored| {

@@ -152,6 +152,11 @@ impl ThreadRecord {
     /// Another client named the thread.
     pub fn take_name(&mut self, name: &str) {
         self.title = Some(Title { text: name.to_owned(), chosen: true });
+        self.know_name(name);
+    }
+
+    /// The runtime's name of the thread is known, whoever gave it.
+    pub fn know_name(&mut self, name: &str) {
         if let Some(object) = self.thread.as_object_mut() {
             object.insert("name".to_owned(), Value::from(name));
         }
@@ -232,6 +237,11 @@ mod tests {
         assert_eq!(named("theirs").change(&record).name.as_deref(), Some("theirs"));
         record.take_name("theirs");
         assert_eq!(named("theirs").change(&record).name, None);
+        // One that the runtime took before it was changed here while it could not be told.
+        record.know_name("ours of before");
+        record.title = Some(Title { text: "ours of now".to_owned(), chosen: true });
+        assert_eq!(named("ours of before").change(&record).name, None);
+        record.know_name("theirs");
         // A title of ours that the runtime did not take, or took under its own name.
         record.title = Some(Title { text: "ours".to_owned(), chosen: true });
         assert_eq!(named("theirs").change(&record).name, None);
