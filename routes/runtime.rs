@@ -20,6 +20,7 @@ pub(crate) async fn view(api: web::Data<Api>) -> Result<HttpResponse, ApiError> 
     let head = api.journal.head().await?.ok_or_else(|| {
         ApiError::new(ErrorCode::StoreUnavailable, "The journal is starting; try again shortly.")
     })?;
+    let session_defaults = api.threads.defaults().await.map_err(ApiError::session)?.controls;
     let status = api.app_server.status();
     Ok(HttpResponse::Ok().json(RuntimeView {
         app_server: AppServerView {
@@ -33,6 +34,7 @@ pub(crate) async fn view(api: web::Data<Api>) -> Result<HttpResponse, ApiError> 
             stderr: status.stderr.clone(),
         },
         drift: RuntimeDrift::clone(&status.drift),
+        session_defaults,
         tree,
         epoch: head.epoch,
         seq: head.seq,

@@ -63,6 +63,7 @@ impl Handler<Command> for Thread {
             Command::Decide { record, input, by, reply } => {
                 self.decide(*record, input, by, reply, ctx)
             }
+            Command::RuntimeId(reply) => answer(reply, Ok(self.state.record.runtime_id().clone())),
             Command::Controls(reply) => answer(reply, Ok(self.state.record.controls.clone())),
             Command::ChangeControls { change, by, reply } => {
                 self.change_controls(change, by, reply, ctx);

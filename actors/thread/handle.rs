@@ -269,6 +269,15 @@ impl ThreadsHandle {
         self.command(id, |reply| Command::Act { action, reply }).await
     }
 
+    /// The id by which the runtime knows the session's thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`].
+    pub async fn runtime_id(&self, id: &ThreadId) -> Answer<ThreadId> {
+        self.command(id, Command::RuntimeId).await
+    }
+
     /// The session's controls.
     ///
     /// # Errors

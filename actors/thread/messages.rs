@@ -260,6 +260,8 @@ pub(super) enum Command {
     Degraded(String),
     /// It has a subagent, or is one.
     Linked(Link),
+    /// The id by which the runtime knows it.
+    RuntimeId(Reply<ThreadId>),
     /// The runtime's list says that another client changed it; `asked` numbers the moment at which
     /// the list was asked for.
     Listed {
@@ -316,6 +318,9 @@ impl Command {
                 reply.send(Err(error)).ok();
             }
             Self::Decide { reply, .. } => {
+                reply.send(Err(error)).ok();
+            }
+            Self::RuntimeId(reply) => {
                 reply.send(Err(error)).ok();
             }
             Self::Controls(reply) => {

@@ -5,7 +5,7 @@
 //! session keeps its id, and `runtimeThreadId` names the thread behind it.
 
 use actix::prelude::*;
-use cm_core::controls::Controls;
+use cm_core::controls::{Controls, SandboxMode};
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::{Incarnation, ThreadId};
 use cm_core::thread::Writes;
@@ -176,15 +176,19 @@ impl Thread {
         tracing::info!(thread = %self.id, runtime_thread = %runtime_id, "another thread was started \
             for a session that never had a turn");
         let now = clock::now_ms();
+        let mut content = format!(
+            "The Codex runtime no longer had this session, in which nothing was said yet. \
+             Thread {runtime_id} was started in its place."
+        );
+        if controls.filesystem_sandbox != SandboxMode::ReadOnly {
+            content.push_str(" It may write, so Codex may trust its folder from now on.");
+        }
         let row = TranscriptEntry {
             message_id: format!("session-thread-{runtime_id}"),
             turn_id: "session-thread".to_owned(),
             role: Role::System,
             kind: "session.thread.recreated".to_owned(),
-            content: format!(
-                "The Codex runtime no longer had this session, in which nothing was said yet. \
-                 Thread {runtime_id} was started in its place."
-            ),
+            content,
             status: RowStatus::Complete,
             details: Some(json!({ "runtimeThreadId": runtime_id }).to_string()),
             started_at: Some(now),

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, web};
 use cm_core::wire::RuntimePage;
 use serde_json::json;
 
-use super::RuntimeCall;
+use super::{RuntimeCall, runtime_thread};
 use crate::answer::ApiError;
 use crate::api::Api;
 use crate::openapi::RuntimeErrors;
@@ -69,10 +69,11 @@ pub(crate) async fn modes(api: web::Data<Api>, query: Query) -> Result<HttpRespo
     responses((status = 200, body = RuntimePage), RuntimeErrors),
 )]
 pub(crate) async fn apps(api: web::Data<Api>, query: Query) -> Result<HttpResponse, ApiError> {
+    let session = query.text("threadId")?;
     let params = json!({
         "limit": query.limit()?,
         "cursor": query.cursor("cursor")?,
-        "threadId": query.text("threadId")?,
+        "threadId": runtime_thread(&api, session).await,
         "forceRefetch": query.flag("forceRefetch")?,
     });
     RuntimeCall::new(&api, "app/list").pass_on(params).await

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use cm_core::wire::{CommandExecuted, ExecuteCommand, RuntimeResult, SendFeedback};
 use serde_json::json;
 
-use super::{RuntimeCall, trim, trim_given};
+use super::{RuntimeCall, runtime_thread, trim, trim_given};
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
 use crate::body::{RawBody, few};
@@ -68,5 +68,6 @@ pub(crate) async fn feedback(
     trim("classification", &mut body.classification)?;
     trim_given("reason", &mut body.reason)?;
     trim_given("threadId", &mut body.thread_id)?;
+    body.thread_id = runtime_thread(&api, body.thread_id).await;
     RuntimeCall::new(&api, "feedback/upload").wrapped(json!(body)).await
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::header::ContentType;
 use cm_actors::app_server::CallFailure;
+use cm_core::ids::ThreadId;
 use cm_core::rpc::RawJson;
 use serde_json::{Map, Value, json};
 
@@ -144,4 +145,13 @@ fn trim(name: &str, value: &mut String) -> Result<(), ApiError> {
 /// Trims a member that may be absent and refuses a blank one.
 fn trim_given(name: &str, value: &mut Option<String>) -> Result<(), ApiError> {
     value.as_mut().map_or(Ok(()), |value| trim(name, value))
+}
+
+/// The id by which the runtime knows a session's thread. What is no session of ours is passed on:
+/// the runtime says what it thinks of it.
+async fn runtime_thread(api: &Api, session: Option<String>) -> Option<String> {
+    let session = session?;
+    let Ok(id) = ThreadId::parse(&session) else { return Some(session) };
+    let known = api.threads.runtime_id(&id).await;
+    Some(known.map_or(session, |id| id.as_str().to_owned()))
 }

@@ -37,10 +37,11 @@ pub(crate) fn agree(
     terminal: Option<&mut Terminal>,
     console: &mut Console,
 ) -> Result<(), Failure> {
-    let writes = create.filesystem_sandbox.is_some_and(|sandbox| sandbox != SandboxMode::ReadOnly);
-    let Some(folder) = create.cwd.as_deref().filter(|_| writes && !agreed) else {
+    let Some(folder) = create.cwd.as_deref().filter(|_| !agreed) else { return Ok(()) };
+    let sandbox = create.filesystem_sandbox.or_else(|| default_sandbox(api));
+    if sandbox.is_none_or(|sandbox| sandbox == SandboxMode::ReadOnly) {
         return Ok(());
-    };
+    }
     // Where the server cannot say, making the session says why.
     let Ok(health) = api.get_value("/health") else { return Ok(()) };
     let codex = |member: &str| health.pointer(&format!("/codex/{member}")).and_then(Value::as_str);
@@ -68,6 +69,13 @@ pub(crate) fn agree(
         return Ok(());
     }
     Err(Failure::NotConfirmed("no session was made"))
+}
+
+/// The sandbox of a session that names none, where the server says it.
+fn default_sandbox(api: &Api) -> Option<SandboxMode> {
+    let runtime = api.get_value("/runtime").ok()?;
+    let sandbox = runtime.pointer("/sessionDefaults/filesystemSandbox")?;
+    serde_json::from_value(sandbox.clone()).ok()
 }
 
 /// Whether the configuration of Codex names the folder, or one above it, as trusted.

@@ -77,15 +77,16 @@ pub struct Profile {
 }
 
 /// Whether a thread that may write makes the runtime trust its folder: Codex then names it in its
-/// configuration, and reads the project's own `.codex` from there on. Until 0.155 it does so with
-/// any folder, 0.169 with a repository only (all tried); the embedded runtime has no such list.
+/// configuration, and reads the project's own `.codex` from there on. 0.106 does not, 0.140 and
+/// 0.155 do so with any folder, 0.169 with a repository only (all tried); nor does the embedded
+/// runtime, whose version is the manager's.
 pub fn trusts_folder(version: Option<Version>, in_repository: bool) -> bool {
-    let is_codex = version.is_some_and(|version| version >= OLDEST_CODEX);
-    is_codex && (in_repository || version < Some(TRUSTS_REPOSITORIES))
+    let trusts = version.is_some_and(|version| version >= TRUSTS_FOLDERS);
+    trusts && (in_repository || version < Some(TRUSTS_REPOSITORIES))
 }
 
-/// The oldest version that is supported; the embedded runtime has the manager's.
-const OLDEST_CODEX: Version = Version::new(0, 106, 0);
+/// The first version after the one that is known not to trust folders by itself.
+const TRUSTS_FOLDERS: Version = Version::new(0, 107, 0);
 
 /// A version that trusts repositories only.
 const TRUSTS_REPOSITORIES: Version = Version::new(0, 169, 0);
@@ -118,6 +119,7 @@ mod tests {
         let trusts = |version, in_repository| trusts_folder(Version::find(version), in_repository);
         assert!(trusts("0.155.0", false) && trusts("0.155.0", true));
         assert!(!trusts("0.169.0", false) && trusts("0.169.0", true));
+        assert!(!trusts("0.106.0", true));
         assert!(!trusts("0.1.0", true) && !trusts_folder(None, true), "the embedded runtime");
     }
 

@@ -246,6 +246,8 @@ pub(super) fn usual(seen: &Seen) -> Option<Reply> {
         line if line.contains("/decision") || line.contains("/response") => {
             Reply::Json(200, json!({"status": "ok", "requestId": "r", "threadId": SESSION}))
         }
+        // What new sessions may do is not said.
+        "GET /api/runtime" => Reply::Json(200, json!({})),
         INTERRUPT => {
             Reply::Json(200, json!({"status": "ok", "sessionId": SESSION, "turnId": TURN}))
         }

@@ -153,7 +153,10 @@ fn a_runtime_that_is_starting_is_waited_for() {
     let mut bench = Bench::new();
     bench.run(&server, &[]).unwrap();
     // The second try of the message comes only after a look whether the first one arrived.
-    assert_eq!(server.lines(), [CREATE, CREATE, STREAM, MESSAGE, DETAIL, MESSAGE]);
+    assert_eq!(
+        server.lines(),
+        ["GET /api/runtime", CREATE, CREATE, STREAM, MESSAGE, DETAIL, MESSAGE]
+    );
     assert!(bench.err.text().contains("waiting: the runtime is starting"), "{}", bench.err.text());
 }
 

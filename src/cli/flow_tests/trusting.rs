@@ -15,6 +15,10 @@ fn server(runtime: &'static str, version: &'static str, projects: Value) -> Serv
         "GET /api/health" => {
             Reply::Json(200, json!({ "codex": { "runtime": runtime, "version": version } }))
         }
+        "GET /api/runtime" => {
+            let defaults = json!({ "filesystemSandbox": "workspace-write" });
+            Reply::Json(200, json!({ "sessionDefaults": defaults }))
+        }
         "GET /api/config" => Reply::Json(200, json!({ "config": { "projects": projects } })),
         STREAM => Reply::Stream(vec![
             Step::Await(MESSAGE),
@@ -39,6 +43,14 @@ fn a_no_makes_no_session() {
     let mut bench = Bench::with_person(&[(QUESTION, "n\n")]);
     let failure = bench.run(&server, &WRITING).unwrap_err();
     assert_eq!((failure.code(), failure.exit_code()), ("not_confirmed", exit::DENIED));
+    assert!(!made(&server));
+}
+
+#[test]
+fn what_sessions_may_write_by_default_is_asked_for_as_well() {
+    let server = old_codex();
+    let failure = Bench::new().run(&server, &["--cd", "/nowhere/demo"]).unwrap_err();
+    assert_eq!(failure.exit_code(), exit::USAGE);
     assert!(!made(&server));
 }
 

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::limits::{MAX_NOTE, at_most};
 
+use crate::controls::Controls;
 use crate::ids::{Epoch, Incarnation, Seq};
 
 /// `GET /api`.
@@ -243,6 +244,8 @@ pub struct RuntimeView {
     pub app_server: AppServerView,
     /// How its protocol differs from those that this build knows.
     pub drift: RuntimeDrift,
+    /// The controls of new sessions.
+    pub session_defaults: Controls,
     /// The supervision tree with the observable state of each actor.
     pub tree: TreeNode,
     /// Identity of the stream's history.
