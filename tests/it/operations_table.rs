@@ -50,6 +50,10 @@ const fn all(status: u16) -> [u16; 4] {
     [status; 4]
 }
 
+/// Not sent to codex, which would send it out of the machine: `feedback_is_handed_to_the_runtime` sends it
+/// to a child that keeps it.
+pub(crate) const UNSENT: u16 = 0;
+
 /// Only codex has it.
 const CODEX: [u16; 4] = [501, 200, 200, 200];
 
@@ -100,7 +104,7 @@ rows! {
     "POST /api/config/value" Nothing r#"{"keyPath":"model_verbosity","mergeStrategy":"replace","value":"low"}"# CODEX, ["result"] true 0;
     "POST /api/config/batch" Nothing r#"{"edits":[{"keyPath":"model_verbosity","mergeStrategy":"replace","value":"low"}]}"# CODEX, ["result"] true 0;
     "POST /api/commands/exec" Nothing r#"{"command":["true"],"cwd":"WORKSPACE"}"# CODEX, ["result"] true 0;
-    "POST /api/feedback" Nothing r#"{"classification":"bug","includeLogs":false}"# [501, 503, 200, 200], [] true 0;
+    "POST /api/feedback" Nothing r#"{"classification":"bug","includeLogs":false}"# [501, UNSENT, UNSENT, UNSENT], ["result"] true 0;
 
     "GET /api/projects" Nothing "" all(200), ["data"] false 0;
     "POST /api/projects" Nothing r#"{"name":"new"}"# all(200), ["project"] false 0;

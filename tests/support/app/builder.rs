@@ -10,6 +10,9 @@ use crate::codex::{CodexMissing, codex_binary};
 use crate::dirs::TestDir;
 use crate::fake::{FakeFiles, FakeScript};
 
+/// A proxy that nobody runs: the port is that of the discard service.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
 /// Which app-server the program runs.
 #[derive(Debug, Clone)]
 pub enum Runtime {
@@ -184,6 +187,8 @@ impl AppBuilder {
         // Without the folders of the user, in which a `codex` may be.
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LANG", "C.UTF-8");
         command.env("HOME", self.dir.subdir("home")).env(mark.0, mark.1);
+        // Nothing that Codex does by itself (feedback, lists of plugins) leaves the machine.
+        command.env("HTTPS_PROXY", NOWHERE).env("https_proxy", NOWHERE);
         if let Some(home) = &self.codex_home {
             command.env("CODEX_HOME", home);
         }
