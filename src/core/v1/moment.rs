@@ -1,5 +1,7 @@
 //! Times in the forms that version 1 accepted.
 
+use std::ops::RangeInclusive;
+
 use serde_json::Value;
 
 /// Numbers above this are milliseconds, the others seconds.
@@ -25,37 +27,39 @@ fn of_number(number: f64) -> Option<i64> {
     (1.0..253_402_300_800_000.0).contains(&ms).then_some(ms as i64)
 }
 
+/// Digits that are a number of a range: whatever is computed of it fits.
+fn digits(text: &str, range: RangeInclusive<i64>) -> Option<i64> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| is_number && range.contains(number))
+}
+
 /// `2026-11-26T17:24:51.377Z`, also with an offset, or without a fraction.
 fn of_iso(text: &str) -> Option<i64> {
     let (date, time) = text.split_once(['T', ' '])?;
-    let mut date = date.splitn(3, '-').map(str::parse::<i64>);
-    let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
+    let mut date = date.splitn(3, '-');
+    let year = digits(date.next()?, 1970..=9999)?;
+    let month = digits(date.next()?, 1..=12)?;
+    let day = digits(date.next()?, 1..=31)?;
     let zone_at = time.find(['Z', 'z', '+', '-'])?;
     let (clock, zone) = time.split_at_checked(zone_at)?;
     let mut parts = clock.splitn(3, ':');
-    let hour: i64 = parts.next()?.parse().ok()?;
-    let minute: i64 = parts.next()?.parse().ok()?;
+    let hour = digits(parts.next()?, 0..=23)?;
+    let minute = digits(parts.next()?, 0..=59)?;
     let seconds = parts.next()?;
     let (second, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
-    let second: i64 = second.parse().ok()?;
-    let ms: i64 = fraction.chars().chain("000".chars()).take(3).collect::<String>().parse().ok()?;
+    let second = digits(second, 0..=60)?;
+    let ms: String = fraction.chars().chain("000".chars()).take(3).collect();
+    let ms = digits(&ms, 0..=999)?;
     let offset = match zone {
         "Z" | "z" => 0,
         _ => {
             let (hours, minutes) = zone.get(1..)?.split_once(':')?;
-            let minutes: i64 = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
+            let minutes = digits(hours, 0..=23)? * 60 + digits(minutes, 0..=59)?;
             if zone.starts_with('-') { -minutes } else { minutes }
         }
     };
-    let in_range = (1970..10_000).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && (0..24).contains(&hour)
-        && (0..60).contains(&minute)
-        && (0..=60).contains(&second)
-        && offset.abs() < 24 * 60;
     let seconds = (days(year, month, day) * 24 + hour) * 3600 + (minute - offset) * 60 + second;
-    in_range.then_some(seconds * 1000 + ms).filter(|ms| *ms > 0)
+    Some(seconds * 1000 + ms).filter(|ms| *ms > 0)
 }
 
 /// Days since 1970-01-01, counted in years that begin in March, so that the leap day is the last.
@@ -69,6 +73,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[test]
@@ -101,9 +106,34 @@ mod tests {
             json!("2026-13-01T00:00:00Z"),
             json!("2026-11-26T17:24"),
             json!("9999999999999999999"),
+            json!("9223372036854775807-01-01T00:00:00Z"),
+            json!("2026-11-26T17:24:51+9223372036854775807:00"),
+            json!("2026-11-26T9223372036854775807:24:51Z"),
             json!([1]),
         ] {
             assert_eq!(moment_ms(&value), None, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".{0,40}") {
+            moment_ms(&json!(text));
+        }
+
+        #[test]
+        fn any_numbers_in_the_places_of_a_time_are_survived(
+            numbers in prop::collection::vec(
+                prop_oneof![0_i64..70, prop::sample::select(vec![i64::MIN, i64::MAX]), any::<i64>()],
+                8,
+            ),
+        ) {
+            let [y, mo, d, h, mi, s, zh, zm] = numbers[..] else { unreachable!() };
+            for zone in ["Z".to_owned(), format!("+{zh}:{zm}"), format!("-{zh}:{zm}")] {
+                let text = format!("{y}-{mo}-{d}T{h}:{mi}:{s}.5{zone}");
+                let moment = moment_ms(&json!(text));
+                prop_assert!(moment.is_none_or(|ms| ms > 0), "{text} {moment:?}");
+            }
         }
     }
 }
