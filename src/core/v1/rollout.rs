@@ -4,6 +4,7 @@
 //! members that are needed here are looked at: codex 0.106 to 0.169 write them alike.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -16,6 +17,10 @@ use crate::thread::TurnStatus;
 /// Bytes of words that are taken from one file. Overflow rule: later words are left to the
 /// runtime, which has them all.
 pub const MOST_WORDS: usize = 32 << 20;
+
+/// Turns that are taken from one file. Overflow rule: later turns are left to the runtime, which
+/// has them all.
+pub(super) const MOST_TURNS: usize = 100_000;
 
 /// Who a thread is, as its first line says.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +87,12 @@ pub struct Rollout {
     /// Lines that could not be understood.
     pub malformed: usize,
     words: usize,
+    /// Where each turn stands, by its id.
+    places: HashMap<String, usize>,
+    /// Where those turns stand that were not taken back, in order.
+    standing: Vec<usize>,
+    /// Turns behind [`MOST_TURNS`] that were not taken back.
+    left_out: u64,
 }
 
 #[derive(Deserialize)]
@@ -164,8 +175,13 @@ impl Rollout {
             }
             ("turn_aborted", id) => self.end(id.as_deref(), TurnStatus::Interrupted, at_ms),
             ("error", id) => {
+                let length = event.message.as_ref().map_or(0, String::len);
+                if self.words + length > MOST_WORDS {
+                    return;
+                }
                 if let Some(turn) = self.turn(id.as_deref()) {
                     turn.error = event.message;
+                    self.words += length;
                 }
             }
             ("thread_rolled_back", _) => self.roll_back(event.num_turns.unwrap_or(0)),
@@ -192,9 +208,15 @@ impl Rollout {
     }
 
     fn begin(&mut self, id: String, at_ms: Option<i64>) {
-        if self.turns.iter().any(|turn| turn.id == id) {
+        if self.places.contains_key(&id) {
             return;
         }
+        if self.turns.len() >= MOST_TURNS {
+            self.left_out += 1;
+            return;
+        }
+        self.places.insert(id.clone(), self.turns.len());
+        self.standing.push(self.turns.len());
         self.turns.push(RolloutTurn {
             id,
             status: TurnStatus::InProgress,
@@ -209,7 +231,9 @@ impl Rollout {
     /// The turn of an id, or the latest one.
     fn turn(&mut self, id: Option<&str>) -> Option<&mut RolloutTurn> {
         match id {
-            Some(id) => self.turns.iter_mut().rev().find(|turn| turn.id == id),
+            Some(id) => self.turns.get_mut(*self.places.get(id)?),
+            // What is of a turn that was left out is not another one's.
+            None if self.left_out > 0 => None,
             None => self.turns.last_mut(),
         }
     }
@@ -250,10 +274,14 @@ impl Rollout {
     }
 
     fn roll_back(&mut self, count: u64) {
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let there = self.turns.iter_mut().rev().filter(|turn| !turn.rolled_back);
-        for turn in there.take(count) {
-            turn.rolled_back = true;
+        let of_left_out = count.min(self.left_out);
+        self.left_out -= of_left_out;
+        let count = usize::try_from(count - of_left_out).unwrap_or(usize::MAX);
+        let stay = self.standing.len().saturating_sub(count);
+        for place in self.standing.drain(stay..) {
+            if let Some(turn) = self.turns.get_mut(place) {
+                turn.rolled_back = true;
+            }
         }
     }
 }
@@ -290,102 +318,4 @@ fn source(word: Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn read(lines: &[Value]) -> Rollout {
-        let mut rollout = Rollout::default();
-        for line in lines {
-            rollout.line(&line.to_string());
-        }
-        rollout
-    }
-
-    fn event(payload: Value) -> Value {
-        json!({ "timestamp": "2026-11-26T17:24:51.377Z", "type": "event_msg", "payload": payload })
-    }
-
-    fn meta(id: &str, source: Value) -> Value {
-        json!({ "timestamp": "2026-11-26T17:24:51.377Z", "type": "session_meta", "payload": {
-            "id": id, "timestamp": "2026-11-26T17:24:50.000Z", "cwd": "/w",
-            "cli_version": "0.140.0", "source": source, "model_provider": "mock" } })
-    }
-
-    #[test]
-    fn what_was_said_is_read_of_the_older_and_the_newer_form() {
-        let older = read(&[
-            meta("s", json!("vscode")),
-            event(json!({ "type": "task_started", "turn_id": "t1" })),
-            event(json!({ "type": "user_message", "message": "hi" })),
-            event(json!({ "type": "agent_message", "message": "hello" })),
-            event(json!({ "type": "task_complete", "turn_id": "t1" })),
-        ]);
-        let newer = read(&[
-            meta("s", json!("vscode")),
-            event(json!({ "type": "task_started", "turn_id": "t1" })),
-            event(json!({ "type": "item_completed", "turn_id": "t1", "item": {
-                "type": "UserMessage", "id": "u", "content": [{ "type": "text", "text": "hi" }] } })),
-            event(json!({ "type": "item_completed", "turn_id": "t1", "item": {
-                "type": "AgentMessage", "id": "a", "content": [{ "type": "Text", "text": "hello" }] } })),
-            event(json!({ "type": "task_complete", "turn_id": "t1" })),
-        ]);
-        for rollout in [&older, &newer] {
-            let turn = &rollout.turns[0];
-            assert_eq!((turn.id.as_str(), turn.status), ("t1", TurnStatus::Completed));
-            let said: Vec<_> = turn.messages.iter().map(|m| (m.by_user, m.text.as_str())).collect();
-            assert_eq!(said, [(true, "hi"), (false, "hello")]);
-            assert_eq!(rollout.preview.as_deref(), Some("hi"));
-            let meta = rollout.meta.as_ref().unwrap();
-            assert_eq!((meta.cwd.as_str(), meta.created_ms), ("/w", Some(1_795_713_890_000)));
-        }
-        assert_eq!(newer.turns[0].messages[1].id.as_deref(), Some("a"));
-    }
-
-    #[test]
-    fn how_turns_ended_and_which_were_taken_back_is_known() {
-        let start = |id: &str| event(json!({ "type": "task_started", "turn_id": id }));
-        let rollout = read(&[
-            meta("s", json!({ "subagent": { "thread_spawn": { "parent_thread_id": "p" } } })),
-            meta("ancestor", json!("cli")),
-            start("t1"),
-            event(json!({ "type": "turn_aborted", "turn_id": "t1", "reason": "interrupted" })),
-            start("t2"),
-            event(json!({ "type": "error", "message": "no" })),
-            event(json!({ "type": "task_complete", "turn_id": "t2" })),
-            start("t3"),
-            event(json!({ "type": "thread_rolled_back", "num_turns": 1 })),
-            start("t4"),
-        ]);
-        let turns: Vec<_> = rollout.turns.iter().map(|t| (t.status, t.rolled_back)).collect();
-        assert_eq!(
-            turns,
-            [
-                (TurnStatus::Interrupted, false),
-                (TurnStatus::Failed, false),
-                (TurnStatus::InProgress, true),
-                (TurnStatus::InProgress, false),
-            ]
-        );
-        let meta = rollout.meta.unwrap();
-        assert_eq!(meta.id.as_str(), "s", "the first line is its own");
-        assert_eq!(meta.parent.unwrap().as_str(), "p");
-        assert!(meta.source["subAgent"]["thread_spawn"].is_object());
-    }
-
-    #[test]
-    fn a_path_is_no_id() {
-        assert_eq!(read(&[meta("../x", json!("cli"))]).meta, None);
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_survived(lines in prop::collection::vec(".{0,80}", 0..8)) {
-            let mut rollout = Rollout::default();
-            for line in &lines {
-                rollout.line(line);
-            }
-            prop_assert!(rollout.malformed <= lines.len());
-        }
-    }
-}
+mod tests;
