@@ -14,7 +14,9 @@ const MOST_BYTES: u64 = 1 << 20;
 ///
 /// [`io::Error`], also when it is too long to be one or no JSON object.
 pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+    // Without waiting: opening a pipe would hang.
+    let without_waiting = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let file = match OpenOptions::new().read(true).custom_flags(without_waiting).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
@@ -83,6 +85,17 @@ mod tests {
             assert_eq!(fs::read_to_string(kept).unwrap(), before);
         }
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2, "nothing else is left");
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_login_does_not_hang() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("auth.json");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (done, is_done) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || done.send(read(&path).is_err()));
+        let refused = is_done.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(refused, Ok(true));
     }
 
     #[test]
