@@ -37,6 +37,22 @@ pub(crate) fn get<T: DeserializeOwned>(
     serde_json::from_slice(&body).map_err(io::Error::from)
 }
 
+/// `GET` of a route; the body of an answer that is 200.
+///
+/// # Errors
+///
+/// [`io::Error`], also when the answer is another one: what an error says is no answer.
+pub(crate) fn get_ok<T: DeserializeOwned>(
+    address: SocketAddr,
+    token: Option<&Secret>,
+    path: &str,
+) -> io::Result<T> {
+    match ask(address, token, "GET", path)? {
+        (200, body) => serde_json::from_slice(&body).map_err(io::Error::from),
+        (status, _) => Err(io::Error::other(format!("it answered {path} with {status}"))),
+    }
+}
+
 /// `POST` of a route without a body; the answer's status.
 ///
 /// # Errors
@@ -91,5 +107,41 @@ fn reachable(address: IpAddr) -> IpAddr {
         IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Answers once, and the asker's result.
+    fn answered(answer: &'static str) -> io::Result<Value> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = [0; 1024];
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                let count = stream.read(&mut buffer).unwrap();
+                asked.extend_from_slice(&buffer[..count]);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let got = get_ok(address, None, "/api/sessions");
+        server.join().unwrap();
+        got
+    }
+
+    #[test]
+    fn only_an_answer_that_is_200_is_one() {
+        assert!(answered("HTTP/1.0 200 OK\r\n\r\n{\"data\":[]}").is_ok());
+        let refused = answered("HTTP/1.0 503 Unavailable\r\n\r\n{\"data\":[]}").unwrap_err();
+        assert!(refused.to_string().contains("503"), "{refused}");
+        assert!(answered("HTTP/1.0 200 OK\r\n\r\n<html>").is_err());
     }
 }

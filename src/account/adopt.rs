@@ -52,8 +52,8 @@ struct Adopted {
 /// A manager that runs on the data directory.
 struct Running {
     address: SocketAddr,
-    /// How many of its sessions are at work.
-    busy: usize,
+    /// Whether any of its sessions is at work.
+    busy: bool,
 }
 
 /// Takes the user's own login over.
@@ -87,11 +87,10 @@ pub(crate) fn adopt(adoption: &Adoption, settings: &Settings) -> Result<Done, Co
     if !same {
         let running = hold(settings)?;
         if let Held::Running(running) = &running
-            && running.busy > 0
+            && running.busy
             && !adoption.interrupt
         {
-            let primary =
-                format!("{} sessions are at work, and codex must start again", running.busy);
+            let primary = "sessions are at work, and codex must start again".to_owned();
             let hint = "wait for them, or interrupt them with --interrupt";
             return Err(complaint(primary, exit::CONFLICT, hint));
         }
@@ -150,8 +149,8 @@ fn running(settings: &Settings) -> Result<Running, String> {
     let server = &settings.server;
     let address = neighbour::address(server).map_err(|error| error.to_string())?;
     let get = |path: &str| {
-        neighbour::get::<Value>(address, server.token.as_ref(), path)
-            .map_err(|error| format!("none answers on {address}: {error}"))
+        neighbour::get_ok::<Value>(address, server.token.as_ref(), path)
+            .map_err(|error| format!("none answers on {address} as it should: {error}"))
     };
     let runtime = get("/api/runtime")?;
     let home = runtime.pointer("/appServer/codexHome").and_then(Value::as_str);
@@ -160,13 +159,25 @@ fn running(settings: &Settings) -> Result<Running, String> {
     if real(Path::new(home)) != real(&settings.runtime.codex_home) {
         return Err(format!("the one on {address} has another home of codex, {home}"));
     }
-    // Those that are at work changed last, so that they stand first.
-    let sessions = get("/api/sessions?limit=100")?;
-    let sessions = sessions.get("data").and_then(Value::as_array);
-    let busy = sessions.into_iter().flatten().filter(|session| {
-        session.get("activity").and_then(Value::as_str).is_some_and(|activity| activity != "idle")
-    });
-    Ok(Running { address, busy: busy.count() })
+    Ok(Running { address, busy: is_busy(get)? })
+}
+
+/// Whether any session is at work, whatever its age, and archived or not. What is no list of
+/// sessions says nothing, and is an error.
+fn is_busy(get: impl Fn(&str) -> Result<Value, String>) -> Result<bool, String> {
+    for archived in [false, true] {
+        for status in ["running", "waiting"] {
+            let path = format!("/api/sessions?status={status}&archived={archived}&limit=1");
+            let answer = get(&path)?;
+            let sessions = answer.get("data").and_then(Value::as_array);
+            match sessions.map(Vec::is_empty) {
+                Some(true) => {}
+                Some(false) => return Ok(true),
+                None => return Err(format!("what it answers to {path} is no list of sessions")),
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn place(login: &[u8], home: &Path, to: &Path) -> Result<Option<PathBuf>, Complaint> {
@@ -227,5 +238,28 @@ impl Adopted {
             false => "the next start uses it\n",
         });
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_at_work_is_found_among_any_number_and_what_is_no_list_is_refused() {
+        let sessions = |busy: &'static str| {
+            move |path: &str| {
+                let data = if path.contains(busy) { vec![json!({})] } else { Vec::new() };
+                Ok(json!({ "data": data }))
+            }
+        };
+        assert_eq!(is_busy(sessions("none")), Ok(false));
+        assert_eq!(is_busy(sessions("status=running&archived=false")), Ok(true));
+        assert_eq!(is_busy(sessions("status=waiting&archived=false")), Ok(true));
+        assert_eq!(is_busy(sessions("archived=true")), Ok(true));
+        assert!(is_busy(|_| Ok(json!({ "error": { "code": "overloaded" } }))).is_err());
+        assert!(is_busy(|_| Err("503".to_owned())).is_err());
     }
 }
