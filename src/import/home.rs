@@ -1,6 +1,7 @@
 //! The codex home of version 1: what is in it, and copying it into ours.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -58,6 +59,8 @@ pub(super) struct Found {
     pub(super) names: BTreeMap<String, String>,
     /// What is left.
     pub(super) skips: Skips,
+    /// What cannot be read.
+    pub(super) damaged: Skips,
 }
 
 /// What became of a file.
@@ -72,7 +75,7 @@ pub(super) enum Placed {
 /// Looks at a home.
 pub(super) fn look(home: &Path) -> Found {
     let mut found = Found::default();
-    let mut walk = Walk { home, left: MOST_FILES, skips: Skips::default() };
+    let mut walk = Walk::new(home, "codex-home".to_owned());
     for (folder, archived) in SESSIONS {
         for inside in walk.files(Path::new(folder)) {
             found.thread(home, inside, archived);
@@ -88,18 +91,18 @@ pub(super) fn look(home: &Path) -> Found {
         let own = Path::new("skills").join(OWN_SKILLS);
         found.files.extend(files.into_iter().filter(|inside| !inside.starts_with(&own)));
     }
-    let taken = |name: &String| {
-        SESSIONS.iter().any(|(known, _)| known == name)
-            || FILES.contains(&name.as_str())
-            || FOLDERS.contains(&name.as_str())
-    };
-    for name in names(home).iter().filter(|name| !taken(name)) {
-        walk.skips.add(format!("codex-home/{name}"), "codex makes it anew, or it is of no session");
+    let known = SESSIONS.iter().map(|(known, _)| known).chain(&FILES).chain(&FOLDERS);
+    let known: HashSet<&OsStr> = known.map(OsStr::new).collect();
+    let there = walk.names(Path::new(""));
+    for name in there.iter().filter(|name| !known.contains(name.as_os_str())) {
+        let what = walk.shown(Path::new(name));
+        walk.skips.add(what, "codex makes it anew, or it is of no session");
     }
     if walk.left == 0 {
         walk.skips.add("codex-home", format!("it has more than {MOST_FILES} files"));
     }
     found.skips.extend(walk.skips);
+    found.damaged = walk.damaged;
     found.names = read_names(&home.join(INDEX));
     found
 }
@@ -107,11 +110,47 @@ pub(super) fn look(home: &Path) -> Found {
 /// Goes through folders without following links.
 struct Walk<'a> {
     home: &'a Path,
+    /// What the home is called in reports.
+    called: String,
     left: usize,
     skips: Skips,
+    damaged: Skips,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(home: &'a Path, called: String) -> Self {
+        let (skips, damaged) = (Skips::default(), Skips::default());
+        Self { home, called, left: MOST_FILES, skips, damaged }
+    }
+
+    fn shown(&self, inside: &Path) -> String {
+        match inside.as_os_str().is_empty() {
+            true => self.called.clone(),
+            false => format!("{}/{}", self.called, inside.display()),
+        }
+    }
+
+    /// Names in a folder; one that cannot be read is damaged, and not empty.
+    fn names(&mut self, folder: &Path) -> Vec<OsString> {
+        names(&self.home.join(folder)).unwrap_or_else(|error| {
+            self.damaged.add(self.shown(folder), error.to_string());
+            Vec::new()
+        })
+    }
+
+    /// What something is; `None` where there is nothing, or it cannot be told.
+    fn kind(&mut self, inside: &Path) -> Option<fs::Metadata> {
+        match self.home.join(inside).symlink_metadata() {
+            Ok(kind) => Some(kind),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    self.damaged.add(self.shown(inside), error.to_string());
+                }
+                None
+            }
+        }
+    }
+
     /// Files in a folder and those below it, in order.
     fn files(&mut self, folder: &Path) -> Vec<PathBuf> {
         let mut files = Vec::new();
@@ -120,15 +159,15 @@ impl Walk<'_> {
     }
 
     fn visit(&mut self, folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
-        let Ok(kind) = self.home.join(folder).symlink_metadata() else { return };
+        let Some(kind) = self.kind(folder) else { return };
         if !kind.is_dir() || depth == 0 {
             let why = if kind.is_dir() { "it is too deep" } else { "it is no folder" };
-            self.skips.add(format!("codex-home/{}", folder.display()), why);
+            self.skips.add(self.shown(folder), why);
             return;
         }
-        for name in names(&self.home.join(folder)) {
+        for name in self.names(folder) {
             let inside = folder.join(&name);
-            let Ok(kind) = self.home.join(&inside).symlink_metadata() else { continue };
+            let Some(kind) = self.kind(&inside) else { continue };
             if self.left == 0 {
                 return;
             }
@@ -139,7 +178,7 @@ impl Walk<'_> {
                 files.push(inside);
             } else {
                 let why = "it is a link or no file, and links are not followed";
-                self.skips.add(format!("codex-home/{}", inside.display()), why);
+                self.skips.add(self.shown(&inside), why);
             }
         }
     }
@@ -210,11 +249,13 @@ fn read_names(index: &Path) -> BTreeMap<String, String> {
     names
 }
 
-/// Ids of the threads whose files are in a home, by the names of the files.
-pub(super) fn thread_ids(home: &Path) -> HashSet<String> {
-    let mut walk = Walk { home, left: MOST_FILES, skips: Skips::default() };
+/// Ids of the threads whose files are in a home, by the names of the files, and what of it cannot
+/// be read.
+pub(super) fn thread_ids(home: &Path) -> (HashSet<String>, Skips) {
+    let mut walk = Walk::new(home, home.display().to_string());
     let folders = SESSIONS.iter().flat_map(|(folder, _)| walk.files(Path::new(folder)));
-    folders.filter_map(|inside| id_in_name(&inside)).collect()
+    let ids = folders.filter_map(|inside| id_in_name(&inside)).collect();
+    (ids, walk.damaged)
 }
 
 /// `rollout-2026-11-26T17-24-51-<id>.jsonl`, also compressed.
@@ -286,6 +327,7 @@ fn copy(source: File, known: &fs::Metadata, partial: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
 
     const LINE: &str = r#"{"timestamp":"2026-11-26T17:24:51.377Z","type":"session_meta","payload":{"id":"0123","cwd":"/w"}}"#;
@@ -321,7 +363,38 @@ mod tests {
         assert_eq!(files, ["auth.json", INDEX, "skills/mine/SKILL.md"]);
         assert_eq!(found.skips.len(), 5, "{:?}", found.skips);
         let ids: HashSet<String> = ["0123", "0124", "0125"].map(str::to_owned).into();
-        assert_eq!(thread_ids(&home), ids);
+        assert_eq!(thread_ids(&home), (ids, Skips::default()));
+        assert!(found.damaged.is_empty(), "{:?}", found.damaged);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_damaged_and_a_name_that_is_no_text_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let home = place.path().join("home");
+        fs::create_dir_all(home.join("sessions")).unwrap();
+        fs::create_dir_all(home.join("skills")).unwrap();
+        let odd = OsStr::from_bytes(b"rollout-2026-11-26T17-24-51-\xff.jsonl");
+        let other = OsStr::from_bytes(b"x\xfe");
+        fs::write(home.join("sessions").join(odd), LINE).unwrap();
+        fs::write(home.join(other), "").unwrap();
+        fs::write(home.join("skills").join(other), "").unwrap();
+        let found = look(&home);
+        let named = format!("{:?}", found.skips.named);
+        assert!(named.contains("sessions/rollout-2026-11-26T17-24-51-"), "{named}");
+        assert_eq!((found.skips.len(), found.damaged.len()), (2, 0), "{named}");
+        assert_eq!(found.files, [Path::new("skills").join(other)]);
+
+        // A path that leads through a file cannot be read, whoever asks.
+        let file = place.path().join("file");
+        fs::write(&file, "").unwrap();
+        let damaged = look(&file).damaged;
+        let named: Vec<&str> = damaged.named.iter().map(|skip| skip.what.as_str()).collect();
+        assert!(
+            named.contains(&"codex-home") && named.contains(&"codex-home/sessions"),
+            "{named:?}"
+        );
+        assert!(!thread_ids(&file).1.is_empty());
+        assert!(thread_ids(&place.path().join("none")).1.is_empty());
     }
 
     #[test]
@@ -351,7 +424,7 @@ mod tests {
         fs::write(to.join(inside), "mine").unwrap();
         assert_eq!(place(&from, &to, inside).unwrap(), Placed::There);
         assert_eq!(fs::read_to_string(to.join(inside)).unwrap(), "mine");
-        assert_eq!(names(&to.join("a")), ["f"], "nothing is left beside it");
+        assert_eq!(names(&to.join("a")).unwrap(), ["f"], "nothing is left beside it");
         symlink("/etc/passwd", from.join("a/link")).unwrap();
         assert!(place(&from, &to, Path::new("a/link")).is_err());
         let other = to.join("b/c");

@@ -156,10 +156,14 @@ fn take(
         Some(defaults) => filling.defaults(defaults, configured, report)?,
         None => {}
     }
-    for name in source.names() {
-        let is_known = [METADATA, LEDGER, JOBS, AUDIT, "codex-home"].contains(&name.as_str());
+    let names = source.names().unwrap_or_else(|error| {
+        report.damaged.add(source.root.display().to_string(), error.to_string());
+        Vec::new()
+    });
+    for name in names {
+        let is_known = [METADATA, LEDGER, JOBS, AUDIT, "codex-home"].iter().any(|it| name == *it);
         if !is_known {
-            report.not_taken.add(name, "it has no place in this version");
+            report.not_taken.add(name.display().to_string(), "it has no place in this version");
         }
     }
     sessions(source, &metadata, &ledger, settings, &mut filling, report)?;
@@ -192,12 +196,15 @@ fn sessions(
     let to = &to.canonicalize().unwrap_or_else(|_| to.clone());
     let mut found = source.home.as_deref().map(home::look).unwrap_or_default();
     report.not_taken.extend(std::mem::take(&mut found.skips));
+    report.damaged.extend(std::mem::take(&mut found.damaged));
+    let (here, damaged) = home::thread_ids(to);
+    report.damaged.extend(damaged);
     files(from, to, &found, metadata, report);
     let sessions = Sessions {
         from,
         to,
         found: &found,
-        here: home::thread_ids(to),
+        here,
         metadata,
         ledger,
         projects: &projects,

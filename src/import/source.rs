@@ -1,5 +1,6 @@
 //! The directory of version 1. Nothing in it is ever opened for writing.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,9 +16,12 @@ pub(super) const LEDGER: &str = "supplemental-transcript.json";
 pub(super) const JOBS: &str = "orchestrator-jobs.json";
 pub(super) const AUDIT: &str = "agent-extension-audit.json";
 
-/// Longest of these files that is read, in bytes: it is held in memory. Overflow rule: it is
-/// reported as damaged and left.
-const MOST_BYTES: u64 = 512 << 20;
+/// Longest of these files that is read, in bytes: it is held in memory, and everything in it as
+/// values, which take several times as much. Overflow rule: it is reported as damaged and left.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// The same of [`LEDGER`], of which only one session's rows are values at a time.
+const MOST_LEDGER_BYTES: u64 = 512 << 20;
 
 /// What a file of version 1 holds.
 pub(super) enum Text {
@@ -83,12 +87,16 @@ impl Source {
         if path.symlink_metadata().is_err() {
             return Text::Missing;
         }
-        read_text(&path, MOST_BYTES)
-            .map_or_else(|error| Text::Damaged(error.to_string()), Text::Whole)
+        let most = if name == LEDGER { MOST_LEDGER_BYTES } else { MOST_BYTES };
+        read_text(&path, most).map_or_else(|error| Text::Damaged(error.to_string()), Text::Whole)
     }
 
     /// Names in the directory, in order.
-    pub(super) fn names(&self) -> Vec<String> {
+    ///
+    /// # Errors
+    ///
+    /// [`io::Error`].
+    pub(super) fn names(&self) -> io::Result<Vec<OsString>> {
         names(&self.root)
     }
 }
@@ -99,13 +107,17 @@ fn own_home(root: &Path) -> Option<PathBuf> {
     home.symlink_metadata().is_ok_and(|found| found.is_dir()).then_some(home)
 }
 
-/// Names in a directory, in order.
-pub(super) fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+/// Names in a directory, in order, whether they are text or not.
+///
+/// # Errors
+///
+/// [`io::Error`]: one that cannot be read is not an empty one.
+pub(super) fn names(directory: &Path) -> io::Result<Vec<OsString>> {
+    let entries = fs::read_dir(directory)?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+    let mut names = names.collect::<io::Result<Vec<OsString>>>()?;
     names.sort();
-    names
+    Ok(names)
 }
 
 /// Opens a file for reading, if it is one: not a link, a pipe or a device.
@@ -146,6 +158,7 @@ pub(super) fn read_text(path: &Path, most: u64) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -176,6 +189,21 @@ mod tests {
             assert!(said.contains(why), "{said}");
         }
         assert!(matches!(source.read(AUDIT), Text::Missing));
+        File::create(at(AUDIT)).unwrap().set_len(MOST_BYTES + 1).unwrap();
+        let Text::Damaged(said) = source.read(AUDIT) else { panic!("it is too long") };
+        assert!(said.contains("longer"), "{said}");
         assert!(read_text(&at("secret"), 5).is_err() && read_text(&at("secret"), 6).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_empty_and_names_that_are_no_text_are_names() {
+        let place = tempfile::tempdir().unwrap();
+        let odd = OsString::from_vec(b"a\xff".to_vec());
+        for name in [odd.clone(), "b".into()] {
+            fs::write(place.path().join(name), "").unwrap();
+        }
+        assert_eq!(names(place.path()).unwrap(), [odd, "b".into()]);
+        assert!(names(&place.path().join("b")).is_err(), "it is no folder");
+        assert!(names(&place.path().join("none")).is_err());
     }
 }
