@@ -8,7 +8,7 @@ use cm_testkit::dirs::TestDir;
 use cm_testkit::model::{prompt, say};
 use serde_json::{Value, json};
 
-use crate::common::{Kind, builder, rows, text, turn_end};
+use crate::common::{Kind, builder, text, turn_end};
 use crate::version1::{Version1, command, import, job, shown, tree};
 
 mod codex_new {
@@ -33,6 +33,16 @@ mod codex_old {
 fn said(detail: &Value) -> Vec<(String, String)> {
     let rows = detail["transcript"].as_array().into_iter().flatten();
     rows.map(|row| (text(&row["type"]), text(&row["content"]))).collect()
+}
+
+/// These rows and no others, by their types and, where that is known, by what they say.
+#[track_caller]
+fn exactly(words: &[(String, String)], expected: &[(&str, Option<&str>)]) {
+    let kinds: Vec<&str> = words.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, expected.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), "{words:?}");
+    for ((_, said), (_, content)) in words.iter().zip(expected) {
+        assert!(content.is_none_or(|content| content == said), "{content:?} in {words:?}");
+    }
 }
 
 fn manager(kind: Kind, dir: &TestDir) -> AppBuilder {
@@ -124,23 +134,24 @@ fn a_data_directory_of_version_1_is_taken_over_and_goes_on(kind: Kind) {
     assert_eq!(session(&put_away, &archived)["archived"], true);
     let detail = app.detail(&first);
     let words = said(&detail);
-    let kinds: Vec<&str> = words.iter().map(|(kind, _)| kind.as_str()).collect();
-    assert_eq!(kinds[0], "userMessage", "{words:?}");
-    assert!(words.contains(&("agentMessage".into(), "hello from version 1".into())), "{words:?}");
-    assert!(words.contains(&("turn.supervisorReview".into(), "looks good".into())));
-    assert_eq!(rows(&detail, "session.controls.updated").len(), 1);
+    let own = [
+        ("userMessage", None),
+        ("agentMessage", Some("hello from version 1")),
+        ("turn.supervisorReview", Some("looks good")),
+        ("session.controls.updated", Some("Session controls updated")),
+    ];
+    exactly(&words, &own);
     assert_eq!(detail["thread"]["turns"][0]["status"], "completed");
     let words = said(&app.detail(&second));
-    assert_eq!(words[1], ("agentMessage".to_owned(), "words without rows".to_owned()), "{words:?}");
+    let without = [("userMessage", None), ("agentMessage", Some("words without rows"))];
+    exactly(&words, &without);
     let created = app.post("/api/sessions", json!({ "cwd": cwd })).expect_status(200);
     assert_eq!(created.body["session"]["approvalPolicy"], "never", "the defaults of new sessions");
 
-    for session in [&first, &second] {
+    for (session, before) in [(&first, &own[..]), (&second, &without[..])] {
         complete_turn(&app, session, "and on it goes");
-        let words = said(&app.detail(session));
-        let answer = ("agentMessage".to_owned(), "and on it goes".to_owned());
-        assert_eq!(words.last(), Some(&answer), "{words:?}");
-        assert!(words.len() >= 4, "what was said before is still there: {words:?}");
+        let more = [("userMessage", None), ("agentMessage", Some("and on it goes"))];
+        exactly(&said(&app.detail(session)), &[before, &more].concat());
     }
     app.post(&format!("/api/sessions/{first}/rename"), json!({ "title": "Mine now" }))
         .expect_status(200);
