@@ -272,18 +272,40 @@ pub(super) fn shares_refresh_token(home: &Path) -> bool {
     crate::login::holds_refresh_token(login.as_bytes())
 }
 
-/// Copies a file of one home into another, where there is none. It appears whole or not at all,
-/// for its owner only, with the time of its last change: codex sorts by it.
-pub(super) fn place(from: &Path, to: &Path, inside: &Path) -> io::Result<Placed> {
-    let target = to.join(inside);
+/// A file that is to be copied.
+enum Placing {
+    There,
+    From(File, fs::Metadata),
+}
+
+fn placing(from: &Path, target: &Path, inside: &Path) -> io::Result<Placing> {
     if target.symlink_metadata().is_ok() {
-        return Ok(Placed::There);
+        return Ok(Placing::There);
     }
     let source = open_file(&from.join(inside))?;
     let known = source.metadata()?;
     if known.len() > MOST_FILE_BYTES {
         return Err(io::Error::other(format!("it is longer than {MOST_FILE_BYTES} bytes")));
     }
+    Ok(Placing::From(source, known))
+}
+
+/// What [`place`] would answer, as far as that can be told without writing.
+pub(super) fn would_place(from: &Path, to: &Path, inside: &Path) -> io::Result<Placed> {
+    Ok(match placing(from, &to.join(inside), inside)? {
+        Placing::There => Placed::There,
+        Placing::From(_, known) => Placed::Copied(known.len()),
+    })
+}
+
+/// Copies a file of one home into another, where there is none. It appears whole or not at all,
+/// for its owner only, with the time of its last change: codex sorts by it.
+pub(super) fn place(from: &Path, to: &Path, inside: &Path) -> io::Result<Placed> {
+    let target = to.join(inside);
+    let (source, known) = match placing(from, &target, inside)? {
+        Placing::There => return Ok(Placed::There),
+        Placing::From(source, known) => (source, known),
+    };
     let folder = target.parent().unwrap_or(to);
     if !folder.is_dir() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -413,6 +435,8 @@ mod tests {
             .unwrap()
             .set_modified(long_ago)
             .unwrap();
+        assert_eq!(would_place(&from, &to, inside).unwrap(), Placed::Copied(7));
+        assert_eq!(names(&to.join("a")).unwrap().len(), 0, "it only looks");
         // What an import left that was cut.
         fs::write(to.join("a/f.importing"), "half").unwrap();
         assert_eq!(place(&from, &to, inside).unwrap(), Placed::Copied(7));
@@ -427,6 +451,12 @@ mod tests {
         assert_eq!(names(&to.join("a")).unwrap(), ["f"], "nothing is left beside it");
         symlink("/etc/passwd", from.join("a/link")).unwrap();
         assert!(place(&from, &to, Path::new("a/link")).is_err());
+        assert!(would_place(&from, &to, Path::new("a/link")).is_err());
+        let long = File::create(from.join("a/long")).unwrap();
+        if long.set_len(MOST_FILE_BYTES + 1).is_ok() {
+            assert!(would_place(&from, &to, Path::new("a/long")).is_err());
+            fs::remove_file(from.join("a/long")).unwrap();
+        }
         let other = to.join("b/c");
         fs::create_dir_all(from.join("b/c")).unwrap();
         fs::write(from.join("b/c/f"), "x").unwrap();

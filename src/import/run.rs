@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use cm_actors::clock;
-use cm_actors::store::{SledStore, StoreError, StoreFolder};
+use cm_actors::store::{SledStore, StoreError, StoreFolder, read_defaults};
+use cm_core::controls::Controls;
 use cm_core::error::exit;
 use cm_core::v1::{Ledger, Metadata, read_audit, read_jobs, read_ledger, read_metadata};
 
@@ -134,6 +135,11 @@ fn take(
         report.damaged.add(LEDGER, why);
     }
     let mut filling = Filling::new(store, report.dry_run);
+    // Before they may change: what a session has here that nobody chose controls for.
+    let stored = store.map(|store| read_defaults(store)).transpose()?;
+    let mut unchosen = vec![configured.clone()];
+    unchosen.extend(stored.map(|stored| stored.over(configured)));
+    unchosen.extend(metadata.defaults.clone());
     let jobs = text(JOBS, report).map(|text| read_jobs(&text, &clock::now_iso()));
     if let Some((jobs, skips)) = understood(JOBS, jobs, report) {
         report.jobs.not_taken += skips.len() as u64;
@@ -166,7 +172,7 @@ fn take(
             report.not_taken.add(name.display().to_string(), "it has no place in this version");
         }
     }
-    sessions(source, &metadata, &ledger, settings, &mut filling, report)?;
+    sessions(source, &metadata, &ledger, &unchosen, settings, &mut filling, report)?;
     filling.finish()
 }
 
@@ -185,6 +191,7 @@ fn sessions(
     source: &Source,
     metadata: &Metadata,
     ledger: &Ledger<'_>,
+    unchosen: &[Controls],
     settings: &Settings,
     filling: &mut Filling<'_>,
     report: &mut Report,
@@ -209,6 +216,7 @@ fn sessions(
         ledger,
         projects: &projects,
         defaults: metadata.defaults.as_ref().unwrap_or(&settings.defaults.controls),
+        unchosen,
         item_cap: settings.limits.thread_items as u64,
         dry_run: report.dry_run,
         now_ms: clock::now_ms(),
@@ -231,12 +239,7 @@ fn files(from: &Path, to: &Path, found: &Found, metadata: &Metadata, report: &mu
             report.not_taken.add(what, why);
         }
         let placed = match report.dry_run {
-            true => Ok(match to.join(inside).symlink_metadata().is_ok() {
-                true => Placed::There,
-                false => {
-                    Placed::Copied(from.join(inside).metadata().map_or(0, |known| known.len()))
-                }
-            }),
+            true => home::would_place(from, to, inside),
             false => home::place(from, to, inside),
         };
         let fate = match placed {

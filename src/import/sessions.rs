@@ -1,18 +1,20 @@
 //! Sessions: the file of each thread, its record, and everything that was said in it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::path::Path;
 
-use cm_actors::store::{StoreError, WriteBatch, keys, put_item, put_note, put_thread, put_turn};
+use cm_actors::store::{StoreError, WriteBatch, keys, put_taken};
 use cm_core::controls::Controls;
 use cm_core::ids::ThreadId;
 use cm_core::project::ProjectBook;
 use cm_core::thread::MOST_SUBAGENTS;
 use cm_core::v1::{Ledger, Metadata, SessionParts, imported_session, read_rows};
 
-use super::home::{Found, FoundThread, Placed, place, read_rollout};
+use super::home::{Found, FoundThread, Placed, place, read_rollout, would_place};
+use super::merge::{self, Merge, read_here};
 use super::report::Report;
-use super::taking::Filling;
+use super::taking::{Filling, SESSION};
 
 /// Everything that sessions are made from.
 pub(super) struct Sessions<'a> {
@@ -32,6 +34,8 @@ pub(super) struct Sessions<'a> {
     pub(super) projects: &'a ProjectBook,
     /// Controls of sessions that have none of their own.
     pub(super) defaults: &'a Controls,
+    /// Controls that a session gets here without anybody having chosen them.
+    pub(super) unchosen: &'a [Controls],
     /// Bytes of items that are kept of a session.
     pub(super) item_cap: u64,
     /// Whether nothing is written.
@@ -57,11 +61,18 @@ impl Sessions<'_> {
                 children.entry(parent).or_default().push(&thread.meta.id);
             }
         }
+        self.keep_away(filling)?;
+        let mut to_place = Vec::new();
         for thread in self.found.threads.values() {
             let id = &thread.meta.id;
             if self.metadata.system_owned.contains(id) {
                 report.sessions.not_taken += 1;
-                let why = "an agent of version 1's queue worked in it";
+                let why = match filling.has(&keys::thread(id))? {
+                    true => {
+                        "an agent of version 1's queue worked in it; it is a session here since"
+                    }
+                    false => "an agent of version 1's queue worked in it",
+                };
                 report.not_taken.add(format!("session {id}"), why);
                 continue;
             }
@@ -70,57 +81,97 @@ impl Sessions<'_> {
                 report.not_taken.add(format!("session {id}"), "it was deleted here");
                 continue;
             }
-            if !self.copy(thread, report) {
-                continue;
-            }
-            if filling.has(&keys::thread(id))? {
-                report.sessions.already += 1;
-                continue;
-            }
-            let mut children = children.get(id).cloned().unwrap_or_default();
-            children.truncate(MOST_SUBAGENTS);
-            match self.batch(thread, &children, report)? {
-                Some(batch) => {
-                    filling.add(batch)?;
-                    report.sessions.taken += 1;
+            let is_copied = match self.would_copy(thread) {
+                Ok(is_copied) => is_copied,
+                Err(error) => {
+                    report.files.not_taken += 1;
+                    report.sessions.not_taken += 1;
+                    report.not_taken.add(format!("session {id}"), error.to_string());
+                    continue;
                 }
-                None => report.sessions.not_taken += 1,
+            };
+            if filling.was_taken(SESSION, id.as_str())? {
+                report.sessions.already += 1;
+            } else {
+                let mut children = children.get(id).cloned().unwrap_or_default();
+                children.truncate(MOST_SUBAGENTS);
+                let Some(batch) = self.batch(thread, &children, filling, report)? else {
+                    report.sessions.not_taken += 1;
+                    continue;
+                };
+                filling.add(batch)?;
+                report.sessions.taken += 1;
+            }
+            match is_copied {
+                true => to_place.push(thread),
+                false => report.files.already += 1,
+            }
+            // A thread whose file is there before its session would be taken for another client's.
+            if filling.is_durable() {
+                self.copy(&mut to_place, report);
             }
         }
+        filling.finish()?;
+        self.copy(&mut to_place, report);
         self.lost(report);
         Ok(())
     }
 
-    /// Copies a thread's file; answers whether it is here then.
-    fn copy(&self, thread: &FoundThread, report: &mut Report) -> bool {
+    /// Marks the threads of agents as removed, so that the comparison with the runtime's list does
+    /// not show them as sessions.
+    fn keep_away(&self, filling: &mut Filling<'_>) -> Result<(), StoreError> {
+        for id in &self.metadata.system_owned {
+            let mark = keys::tombstone(id);
+            if !filling.has(&keys::thread(id))? && !filling.has(&mark)? {
+                let mut batch = WriteBatch::default();
+                batch.put(mark, Vec::<u8>::new());
+                filling.add(batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a thread's file is to be copied.
+    fn would_copy(&self, thread: &FoundThread) -> io::Result<bool> {
         if self.from == self.to || self.here.contains(thread.meta.id.as_str()) {
-            report.files.already += 1;
-            return true;
+            return Ok(false);
         }
-        let inside = &thread.inside;
-        if self.dry_run {
-            let length = self.from.join(inside).metadata().map_or(0, |known| known.len());
-            report.files.taken += 1;
-            report.bytes += length;
-            return true;
+        Ok(would_place(self.from, self.to, &thread.inside)? != Placed::There)
+    }
+
+    /// Copies files of threads whose sessions are in the store.
+    fn copy(&self, threads: &mut Vec<&FoundThread>, report: &mut Report) {
+        for thread in threads.drain(..) {
+            let placed = match self.dry_run {
+                true => would_place(self.from, self.to, &thread.inside),
+                false => place(self.from, self.to, &thread.inside),
+            };
+            match placed {
+                Ok(Placed::Copied(bytes)) => {
+                    report.files.taken += 1;
+                    report.bytes += bytes;
+                }
+                Ok(Placed::There) => report.files.already += 1,
+                Err(error) => {
+                    report.files.not_taken += 1;
+                    let what = format!("codex-home/{}", thread.inside.display());
+                    let why = format!("it is not copied yet, repeat the command: {error}");
+                    report.damaged.add(what, why);
+                }
+            }
         }
-        match place(self.from, self.to, inside) {
-            Ok(Placed::Copied(bytes)) => {
-                report.files.taken += 1;
-                report.bytes += bytes;
-                true
-            }
-            Ok(Placed::There) => {
-                report.files.already += 1;
-                true
-            }
-            Err(error) => {
-                report.files.not_taken += 1;
-                report.sessions.not_taken += 1;
-                report.not_taken.add(format!("session {}", thread.meta.id), error.to_string());
-                false
-            }
-        }
+    }
+
+    /// Whether version 1 says anything of a session. In a home that both use, others are no
+    /// sessions of it.
+    fn is_known(&self, id: &ThreadId) -> bool {
+        let metadata = self.metadata;
+        self.from != self.to
+            || metadata.titles.contains_key(id)
+            || metadata.controls.contains_key(id)
+            || metadata.assignments.contains_key(id)
+            || metadata.timings.contains_key(id)
+            || self.ledger.sessions.contains_key(id.as_str())
     }
 
     /// Everything of a session, to be written together. `None` where its file cannot be read.
@@ -128,6 +179,7 @@ impl Sessions<'_> {
         &self,
         thread: &FoundThread,
         children: &[&ThreadId],
+        filling: &Filling<'_>,
         report: &mut Report,
     ) -> Result<Option<WriteBatch>, StoreError> {
         let id = &thread.meta.id;
@@ -166,19 +218,24 @@ impl Sessions<'_> {
             item_cap: self.item_cap,
         });
         record.subagents = children.iter().map(|child| (*child).clone()).collect();
-        report.turns += writes.turns.len() as u64;
-        report.rows += (writes.items.len() + writes.notes.len()) as u64;
         let mut batch = WriteBatch::default();
-        for turn in &writes.turns {
-            put_turn(&mut batch, id, turn)?;
+        let here = filling.store().map(|store| read_here(store, id).map(|here| (store, here)));
+        let written = match here.transpose()? {
+            Some((store, Some(here))) => {
+                let (unchosen, item_cap) = (self.unchosen, self.item_cap);
+                let merge = Merge { unchosen, is_known: self.is_known(id), item_cap };
+                merge.merge(store, &mut batch, here, (record, writes))?
+            }
+            _ => merge::add(&mut batch, &record, writes)?,
+        };
+        if written.left_out > 0 {
+            let why =
+                format!("it went on here since: {} older turns are left out", written.left_out);
+            report.not_taken.add(format!("turns of session {id}"), why);
         }
-        for item in writes.items {
-            put_item(&mut batch, id, item)?;
-        }
-        for note in &writes.notes {
-            put_note(&mut batch, id, note)?;
-        }
-        put_thread(&mut batch, &record)?;
+        report.turns += written.turns;
+        report.rows += written.rows;
+        put_taken(&mut batch, SESSION, id.as_str());
         Ok(Some(batch))
     }
 

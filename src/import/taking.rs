@@ -20,6 +20,7 @@ const PROJECT: &str = "project";
 const JOB: &str = "job";
 const AUDIT: &str = "audit";
 const DEFAULTS: &str = "defaults";
+pub(super) const SESSION: &str = "session";
 
 /// The store that is filled; in a dry run it is only read, and there may be none.
 pub(super) struct Filling<'a> {
@@ -42,7 +43,18 @@ impl<'a> Filling<'a> {
         }
     }
 
-    fn was_taken(&self, kind: &str, id: &str) -> Result<bool, StoreError> {
+    /// The store, if there is one.
+    pub(super) fn store(&self) -> Option<&'a SledStore> {
+        self.store
+    }
+
+    /// Whether everything that was added is durable.
+    pub(super) fn is_durable(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Whether something was taken over before.
+    pub(super) fn was_taken(&self, kind: &str, id: &str) -> Result<bool, StoreError> {
         self.store.map_or(Ok(false), |store| was_taken(store, kind, id))
     }
 

@@ -74,6 +74,7 @@ mod fake_app;
 mod history;
 mod idempotency;
 mod import;
+mod import_adopted;
 mod import_faults;
 mod jobs;
 mod kinds;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::common::{Act, Bench, DEADLINE, Kind, rows, text};
 use crate::fake_app::{create, with_fake};
 
-const OFTEN: (&str, &str) = ("CODEX_MANAGER_THREAD_SYNC_MS", "100");
+pub(crate) const OFTEN: (&str, &str) = ("CODEX_MANAGER_THREAD_SYNC_MS", "100");
 
 /// Another client, with an app-server of its own.
 struct Other {
@@ -78,7 +78,7 @@ fn clock_seconds() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().expect("a clock that is set").as_secs()
 }
 
-fn row(app: &TestApp, session: &str, query: &str) -> Option<Value> {
+pub(crate) fn row(app: &TestApp, session: &str, query: &str) -> Option<Value> {
     let list = app.get(&format!("/api/sessions?limit=200&{query}")).expect_status(200).body;
     let rows = list["data"].as_array().cloned().unwrap_or_default();
     rows.into_iter().find(|row| row["sessionId"] == session)
@@ -222,7 +222,7 @@ fn what_was_done_here_on_an_older_codex_is_not_taken_for_another_clients_work() 
 }
 
 /// How many sessions the registry compared with the runtime's history, and how many are left.
-fn compared(app: &TestApp) -> (u64, u64) {
+pub(crate) fn compared(app: &TestApp) -> (u64, u64) {
     fn registry(value: &Value) -> Option<&Value> {
         match value {
             Value::Object(members) if members.contains_key("syncing") => Some(value),
