@@ -72,6 +72,18 @@ impl StoreFolder {
         }
     }
 
+    /// Whether a data directory has anything of a store: the lock, the database, or what is left of
+    /// one.
+    pub fn is_begun(data_dir: &Path) -> bool {
+        let entries = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name()).any(|name| {
+            ["store", "store.lock", "store.new", "store.old", "exports"]
+                .iter()
+                .any(|it| name == *it)
+                || name.as_encoded_bytes().starts_with(b"store.damaged-")
+        })
+    }
+
     /// The database's directory.
     pub fn store(&self) -> PathBuf {
         self.data_dir.join("store")
@@ -98,13 +110,21 @@ impl StoreFolder {
             .any(|name| name == "exports" || name.as_encoded_bytes().starts_with(b"store.damaged-"))
     }
 
+    /// Where the database is that [`StoreFolder::finish`] would leave.
+    pub(super) fn current(&self) -> PathBuf {
+        match !self.store().exists() && self.replaced().exists() {
+            // The old one was moved away, so the new one was whole.
+            true if self.built().exists() => self.built(),
+            true => self.replaced(),
+            false => self.store(),
+        }
+    }
+
     /// Goes on with what a process was doing that ended in the middle of it.
     pub(super) fn finish(&self) -> Result<(), StoreError> {
         let error = |error| unusable(&self.data_dir, error);
         if !self.store().exists() && self.replaced().exists() {
-            // The old one was moved away, so the new one was whole.
-            let next = if self.built().exists() { self.built() } else { self.replaced() };
-            std::fs::rename(next, self.store()).map_err(error)?;
+            std::fs::rename(self.current(), self.store()).map_err(error)?;
             self.sync().map_err(error)?;
         }
         remove(&self.built()).and_then(|()| remove(&self.replaced())).map_err(error)

@@ -159,6 +159,20 @@ impl StoreFolder {
         open_as_it_is(&self.store()).map(Some)
     }
 
+    /// Opens the store as it is, to look into it: what was cut is not gone on with. `None` where
+    /// there is none and never was one.
+    ///
+    /// # Errors
+    ///
+    /// [`MaintainError`] when it cannot be opened as it is.
+    pub fn existing_to_look(&self) -> Result<Option<SledStore>, MaintainError> {
+        let current = self.current();
+        if !current.exists() && !self.has_traces() {
+            return Ok(None);
+        }
+        open_as_it_is(&current).map(Some)
+    }
+
     /// Makes an empty store where there is none, whatever there was once.
     ///
     /// # Errors

@@ -51,8 +51,8 @@ pub(crate) fn run(order: &Order, settings: &Settings) -> Result<Done, Complaint>
         codex_home: to.display().to_string(),
         ..Report::default()
     };
-    // A dry run makes nothing, not even a directory.
-    let folder = match order.dry_run && !data_dir.is_dir() {
+    // A dry run makes nothing, not even a directory or a lock.
+    let folder = match order.dry_run && !StoreFolder::is_begun(data_dir) {
         true => None,
         false => Some(StoreFolder::lock(data_dir).map_err(|error| refused(error, data_dir))?),
     };
@@ -103,7 +103,11 @@ fn open(
     dry_run: bool,
     data_dir: &Path,
 ) -> Result<Option<SledStore>, Complaint> {
-    let there = folder.existing().map_err(|error| maintain_complaint(error, data_dir))?;
+    let there = match dry_run {
+        true => folder.existing_to_look(),
+        false => folder.existing(),
+    };
+    let there = there.map_err(|error| maintain_complaint(error, data_dir))?;
     if there.is_some() || dry_run {
         return Ok(there);
     }

@@ -83,8 +83,12 @@ fn links_lead_nowhere_and_what_is_copied_is_its_owners_only() {
     std::fs::set_permissions(home.join("config.toml"), std::fs::Permissions::from_mode(0o644))
         .unwrap();
     let data = dir.join("data");
+    let planned = import(&source, &data, &["--dry-run"]);
     let report = import(&source, &data, &[]);
     assert_eq!((&report["sessions"]["taken"], &report["login"]), (&json!(1), &json!("not_taken")));
+    for known in ["sessions", "files", "login", "config", "bytes", "notTaken"] {
+        assert_eq!(planned[known], report[known], "a dry run says what comes");
+    }
     let ours = tree(&data.join("codex-home"));
     assert!(ours.values().all(|(mode, _)| mode & 0o077 == 0), "{:?}", ours.keys());
     assert!(!ours.values().any(|(_, content)| content == b"secret"));
@@ -129,6 +133,24 @@ fn what_cannot_begin_says_why() {
     let app = with_fake(FakeScript::always(Behaviour::correct())).data_dir(&data).start();
     refused(&source, &data, 5, &["data_dir_in_use"]);
     app.get("/api/sessions/a").expect_status(404);
+}
+
+#[test]
+fn a_dry_run_changes_nothing_in_a_directory_that_is_there() {
+    let dir = TestDir::new("import");
+    let source = directory(&dir, &["a"]);
+    let data = dir.subdir("data");
+    dir.write("data/notes", "mine");
+    let before = tree(&data);
+    assert_eq!(import(&source, &data, &["--dry-run"])["sessions"]["taken"], 1);
+    assert_eq!(tree(&data), before);
+    import(&source, &data, &[]);
+    // As a command of `store` leaves it that is cut after it moved the old store away.
+    std::fs::rename(data.join("store"), data.join("store.old")).unwrap();
+    assert_eq!(import(&source, &data, &["--dry-run"])["sessions"]["already"], 1);
+    assert!(data.join("store.old").exists() && !data.join("store").exists());
+    assert_eq!(import(&source, &data, &[])["sessions"]["already"], 1);
+    assert!(data.join("store").exists());
 }
 
 #[test]
