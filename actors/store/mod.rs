@@ -15,8 +15,8 @@
 //! - `export`, `import`, `copy`, `check`, `maintain`: what is done with a store as a whole.
 //! - [`keys`], `records`, `projects`, `idempotency`: what lies where, and in which form; `lists`:
 //!   reading all threads; `transcript`: reading a thread's items; `notes`: rows that are not the
-//!   runtime's; `fork`: copying a history; `taken`: what was taken over from version 1; `migrate`:
-//!   records of the first format.
+//!   runtime's; `fork`: copying a history; `history`: what the runtime's is compared with; `taken`:
+//!   what was taken over from version 1; `migrate`: records of the first format.
 
 mod actor;
 mod backend;
@@ -32,6 +32,7 @@ mod fork;
 mod format;
 mod handle;
 mod high_water;
+mod history;
 mod idempotency;
 mod import;
 pub mod keys;
@@ -69,6 +70,7 @@ pub use export::ExportPlan;
 pub use folder::StoreFolder;
 pub use fork::{CopiedHistory, CopiedPage, copy_history};
 pub use handle::{StoreCondition, StoreHandle, Ticket};
+pub use history::{read_ended_turns, read_history};
 pub use idempotency::{put_change, read_kept_answer, read_keys};
 pub use import::{ExportInfo, ImportError};
 pub use layered::Layered;

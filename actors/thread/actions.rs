@@ -49,6 +49,11 @@ impl ThreadAction {
         matches!(self, Self::Compact | Self::Review { .. })
     }
 
+    /// Whether it builds on the history: what the runtime did meanwhile is known first.
+    fn needs_history(&self) -> bool {
+        self.runs_turn() || matches!(self, Self::RollBack { .. })
+    }
+
     /// The runtime's method, as errors name it.
     pub fn method(&self) -> &'static str {
         match self {
@@ -100,6 +105,9 @@ impl Thread {
         reply: Reply<Value>,
         ctx: &mut Context<Self>,
     ) {
+        if action.needs_history() && (self.must_compare() || self.recovery.running) {
+            return self.wait_to_act(action, reply, ctx);
+        }
         let method = action.method();
         if !matches!(action, ThreadAction::RollBack { .. }) && !self.child_has(method) {
             return answer(reply, Err(CallFailure::unknown_method(method).into()));
@@ -222,12 +230,6 @@ impl Thread {
         let reverts = self.child_has("thread/revert");
         if !reverts && !self.child_has("thread/rollback") {
             return answer(reply, Err(CallFailure::unknown_method("thread/rollback").into()));
-        }
-        // What the runtime did meanwhile is known first.
-        if self.recovery.wanted || self.recovery.running {
-            self.recover(None, ctx);
-            let message = "The session is being compared with the runtime; try again shortly.";
-            return answer(reply, Err(SessionError::failed(ErrorCode::Overloaded, message)));
         }
         let flushed = self.flush();
         ctx.spawn(flushed);

@@ -145,8 +145,7 @@ impl Thread {
         }
         // A thread that was cut is compared with the runtime's history first, so that what it did
         // is known before it does more.
-        let must_compare = self.recovery.wanted || self.recovery.behind.is_some();
-        if must_compare && self.state.record.materialized {
+        if self.must_compare() {
             self.wait_to_send(body, reply);
             return self.recover(None, ctx);
         }

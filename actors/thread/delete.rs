@@ -107,9 +107,7 @@ impl Thread {
                 thread.deleted = Some(body.clone());
                 let gone = SessionError::Deleted(body.clone());
                 thread.refuse_pending(&gone);
-                for (_, reply) in std::mem::take(&mut thread.waiting) {
-                    answer(reply, Err(gone.clone()));
-                }
+                thread.refuse_waiting(&gone);
                 // The registry lets go of this actor, which ends it when its mailbox is empty.
                 let told = thread.shared.registry.tell(ThreadDeleted(body.clone()));
                 if let Err(error) = told {

@@ -1,25 +1,28 @@
 //! A thread that was cut, because the child or the manager was gone: it is loaded again by itself
 //! and compared with the runtime's history. Nothing is sent to the model.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
 use cm_core::error::ErrorCode;
-use cm_core::ids::{Incarnation, ThreadId};
+use cm_core::ids::Incarnation;
 use cm_core::rpc::RawJson;
 use cm_core::thread::{
-    HistoryPage, HistoryTurn, ItemRecord, TurnRecord, TurnStatus, read_thread_turns,
-    read_turns_page,
+    HistoryPage, HistoryTurn, StoredHistory, read_thread_turns, read_turns_page,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::actions::ThreadAction;
 use super::actor::Thread;
-use super::calls::{AfterResume, Pending};
+use super::calls::{AfterResume, Pending, answer};
+use super::error::SessionError;
+use super::messages::Reply;
 use crate::app_server::{CallFailure, CallOutcome};
 use crate::clock;
-use crate::store::{Store, StoreError, read_latest_items, read_latest_turns};
+use crate::store::{StoreError, read_ended_turns, read_history};
 
 /// How long the child may take for one page of its history. Nobody waits for it but the next
 /// message of the session.
@@ -37,23 +40,16 @@ const MOST_FOREIGN_PAGES: usize = 400;
 /// Bytes of pages that are kept together. Overflow rule: no further page is asked for.
 const MOST_BYTES: usize = 32 << 20;
 
-/// Our own turns and items that the history is compared with, from the newest on.
-const KNOWN_TURNS: usize = 200;
-const KNOWN_ITEMS: usize = 4096;
-
-/// What the store knows of the latest turns.
-#[derive(Debug)]
-struct Known {
-    turns: Vec<TurnRecord>,
-    items: Vec<ItemRecord>,
-    /// A turn of which there are more items than were read.
-    cut_off: Option<String>,
-}
+/// Actions that may wait for a comparison. Overflow rule: the action is refused with `overloaded`.
+const MOST_ACTIONS: usize = 16;
 
 /// A comparison with the runtime's history that goes on.
 #[derive(Debug)]
 pub(super) struct Comparison {
-    known: Known,
+    /// The life of the child that is asked.
+    incarnation: Incarnation,
+    /// Turns before which everything is known for certain: their end was seen as it happened.
+    ended: HashSet<String>,
     /// Whether the version has pages; else there is one answer with everything.
     paged: bool,
     /// Results of the child so far, newest turns first.
@@ -78,6 +74,8 @@ pub(super) struct Recovery {
     unclaimed: Vec<String>,
     /// Turns that are to be interrupted.
     pub(super) to_interrupt: Vec<String>,
+    /// Actions that wait for the end of the comparison.
+    pub(super) actions: VecDeque<(ThreadAction, Reply<Value>)>,
 }
 
 impl Recovery {
@@ -85,15 +83,6 @@ impl Recovery {
     pub(super) fn of(wanted: bool) -> Self {
         Self { wanted, ..Self::default() }
     }
-}
-
-fn read_known(store: &dyn Store, id: &ThreadId) -> Result<Known, StoreError> {
-    let turns = read_latest_turns(store, id, KNOWN_TURNS)?;
-    let items = read_latest_items(store, id, KNOWN_ITEMS)?;
-    let is_full = items.len() == KNOWN_ITEMS;
-    let oldest = items.first().filter(|_| is_full);
-    let cut_off = oldest.map(|item| item.turn_id.clone());
-    Ok(Known { turns, items, cut_off })
 }
 
 impl Thread {
@@ -128,28 +117,33 @@ impl Thread {
         self.resume(controls, AfterResume::Compare, ctx);
     }
 
-    /// The thread is loaded: what the store knows is read, then the child is asked.
+    /// The thread is loaded: it is looked up how far back is to be read, then the child is asked.
     pub(super) fn compare(&mut self, incarnation: Incarnation, ctx: &mut Context<Self>) {
         self.recovery.running = true;
         let store = self.shared.store.clone();
         let id = self.id.clone();
-        let work = async move { store.read(move |store| read_known(store, &id)).await };
-        self.spawn_busy(work, ctx, move |thread, known, ctx| {
-            let same_child =
-                thread.runtime.as_ref().is_some_and(|up| up.incarnation == incarnation);
-            match known {
-                Ok(known) if same_child => {
-                    let paged = thread.child_has("thread/turns/list");
-                    let comparison = Comparison { known, paged, pages: Vec::new() };
-                    thread.ask_history(comparison, None, ctx);
-                }
-                Ok(_) => thread.finish_recovery(ctx),
-                Err(error) => {
-                    tracing::error!(thread = %thread.id, %error, "a session is not compared");
-                    thread.finish_recovery(ctx);
-                }
+        let work = async move { store.read(move |store| read_ended_turns(store, &id)).await };
+        self.spawn_busy(work, ctx, move |thread, ended, ctx| match ended {
+            Ok(ended) if thread.has_child(incarnation) => {
+                let paged = thread.child_has("thread/turns/list");
+                let comparison = Comparison { incarnation, ended, paged, pages: Vec::new() };
+                thread.ask_history(comparison, None, ctx);
             }
+            Ok(_) => thread.finish_recovery(ctx),
+            Err(error) => thread.cannot_compare(error, ctx),
         });
+    }
+
+    fn has_child(&self, incarnation: Incarnation) -> bool {
+        self.runtime.as_ref().is_some_and(|up| up.incarnation == incarnation)
+    }
+
+    /// The store does not say what is known. What waits for the comparison is refused: it would ask
+    /// for the next one at once.
+    fn cannot_compare(&mut self, error: StoreError, ctx: &mut Context<Self>) {
+        tracing::error!(thread = %self.id, %error, "a session is not compared");
+        self.refuse_waiting(&SessionError::from(error));
+        self.finish_recovery(ctx);
     }
 
     fn ask_history(
@@ -179,14 +173,14 @@ impl Thread {
     ) {
         match outcome {
             // The child is gone; the next one is asked.
-            Err(CallFailure::Unavailable) => self.finish_recovery(ctx),
+            Err(CallFailure::Unavailable) => self.child_gone(ctx),
             Err(error) => {
                 tracing::warn!(thread = %self.id, %error, "the runtime does not tell its history");
-                self.conclude(&comparison, false, ctx);
+                self.look_up(comparison, false, ctx);
             }
             Ok(page) => {
                 let next = if comparison.paged { read_turns_page(page.get()) } else { None };
-                let next = next.and_then(|page| comparison.known.next_page(&page));
+                let next = next.and_then(|page| comparison.next_page(&page));
                 comparison.pages.push(page);
                 let bytes: usize = comparison.pages.iter().map(RawJson::size).sum();
                 let is_foreign = self.recovery.behind.is_some();
@@ -195,14 +189,37 @@ impl Thread {
                     Some(cursor) if comparison.pages.len() < most && bytes < MOST_BYTES => {
                         self.ask_history(comparison, Some(cursor), ctx);
                     }
-                    more => self.conclude(&comparison, more.is_none(), ctx),
+                    more => self.look_up(comparison, more.is_none(), ctx),
                 }
             }
         }
     }
 
+    /// The history is there: what is stored by now is read.
+    fn look_up(&mut self, comparison: Comparison, complete: bool, ctx: &mut Context<Self>) {
+        // It comes behind every write that is queued.
+        let flushed = self.flush();
+        ctx.spawn(flushed);
+        let (store, id) = (self.shared.store.clone(), self.id.clone());
+        let work = async move { store.read(move |store| read_history(store, &id)).await };
+        self.spawn_busy(work, ctx, move |thread, known, ctx| match known {
+            Ok(known) if thread.has_child(comparison.incarnation) => {
+                thread.conclude(&comparison, &known, complete, ctx);
+            }
+            // What ended with the child is compared with what the next one has.
+            Ok(_) => thread.finish_recovery(ctx),
+            Err(error) => thread.cannot_compare(error, ctx),
+        });
+    }
+
     /// Compares, stores and shows what is new.
-    fn conclude(&mut self, comparison: &Comparison, complete: bool, ctx: &mut Context<Self>) {
+    fn conclude(
+        &mut self,
+        comparison: &Comparison,
+        known: &StoredHistory,
+        complete: bool,
+        ctx: &mut Context<Self>,
+    ) {
         let mut history: Vec<HistoryTurn<'_>> = Vec::new();
         for page in &comparison.pages {
             let turns = match comparison.paged {
@@ -210,13 +227,6 @@ impl Thread {
                 false => read_thread_turns(page.get()),
             };
             history.extend(turns.unwrap_or_default());
-        }
-        let known = &comparison.known;
-        for turn in &mut history {
-            // Of such a turn it cannot be said which items are missing.
-            if known.cut_off.as_ref() == Some(&turn.id) {
-                turn.items.clear();
-            }
         }
         let is_foreign = self.recovery.behind.is_some() && !self.recovery.wanted;
         if is_foreign && !known.has_one_of(&history) {
@@ -228,8 +238,7 @@ impl Thread {
         let goes_on = |turn: &HistoryTurn<'_>| !turn.is_over() && !self.state.is_running(&turn.id);
         let goes_on = history.iter().any(goes_on);
         let updated_at = self.state.record.updated_at;
-        let reconciled =
-            self.state.reconcile(&known.turns, &known.items, &history, clock::now_ms());
+        let reconciled = self.state.reconcile(known, &history, clock::now_ms());
         if self.recovery.behind.is_some() {
             // What others did was done when they did it.
             self.state.record.updated_at = updated_at;
@@ -258,11 +267,56 @@ impl Thread {
         self.finish_recovery(ctx);
     }
 
+    /// The child is gone in the middle of it. What waits is refused: this thread may not have been
+    /// told yet, and would ask the same child at once.
+    fn child_gone(&mut self, ctx: &mut Context<Self>) {
+        self.refuse_waiting(&Self::no_runtime().into());
+        self.finish_recovery(ctx);
+    }
+
     /// The recovery is over, well or not.
     pub(super) fn finish_recovery(&mut self, ctx: &mut Context<Self>) {
         self.recovery.running = false;
         self.recovery.done.clear();
+        for (action, reply) in std::mem::take(&mut self.recovery.actions) {
+            if !reply.is_closed() {
+                self.act(action, reply, ctx);
+            }
+        }
         self.send_waiting(ctx);
+    }
+
+    /// Whether the thread is to be compared with the runtime's history before anything builds on
+    /// what is known of it.
+    pub(super) fn must_compare(&self) -> bool {
+        let due = self.recovery.wanted || self.recovery.behind.is_some();
+        due && self.state.record.materialized
+    }
+
+    /// An action waits for the end of the comparison, which begins if it does not go on.
+    pub(super) fn wait_to_act(
+        &mut self,
+        action: ThreadAction,
+        reply: Reply<Value>,
+        ctx: &mut Context<Self>,
+    ) {
+        if self.recovery.actions.len() >= MOST_ACTIONS {
+            let message = "Too much waits until the session is compared with the runtime; try \
+                           again shortly.";
+            return answer(reply, Err(SessionError::failed(ErrorCode::Overloaded, message)));
+        }
+        self.recovery.actions.push_back((action, reply));
+        self.recover(None, ctx);
+    }
+
+    /// Refuses the messages and actions that wait.
+    pub(super) fn refuse_waiting(&mut self, error: &SessionError) {
+        for (_, reply) in std::mem::take(&mut self.waiting) {
+            answer(reply, Err(error.clone()));
+        }
+        for (_, reply) in std::mem::take(&mut self.recovery.actions) {
+            answer(reply, Err(error.clone()));
+        }
     }
 
     /// The runtime did not load the thread.
@@ -275,7 +329,7 @@ impl Thread {
         let failure = error.failure("thread/resume");
         if error == CallFailure::Unavailable {
             then.refuse(failure.into());
-            return self.finish_recovery(ctx);
+            return self.child_gone(ctx);
         }
         let by_itself = then.is_compare() || self.recovery.running;
         self.explain(failure, ctx, move |thread, failure, ctx| {
@@ -349,24 +403,10 @@ impl Thread {
     }
 }
 
-impl Known {
-    /// Whether some turn of a history is stored, or none is stored at all.
-    fn has_one_of(&self, history: &[HistoryTurn<'_>]) -> bool {
-        let is_known = |past: &HistoryTurn<'_>| self.turns.iter().any(|turn| turn.id == past.id);
-        self.turns.is_empty() || history.iter().any(is_known)
-    }
-
-    /// The cursor behind a page, unless what is older is known for certain: the end of a turn on
-    /// the page was seen as it happened.
+impl Comparison {
+    /// The cursor behind a page, unless what is older is known for certain.
     fn next_page(&self, page: &HistoryPage<'_>) -> Option<String> {
-        let seen = |turn: &HistoryTurn<'_>| {
-            self.turns.iter().any(|known| {
-                known.id == turn.id
-                    && known.status != TurnStatus::InProgress
-                    && !known.ended_by_manager
-            })
-        };
-        if page.turns.iter().any(seen) {
+        if page.turns.iter().any(|turn| self.ended.contains(&turn.id)) {
             return None;
         }
         page.next_cursor.clone()

@@ -26,13 +26,17 @@ mod state;
 mod subagents;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_history;
 
 pub use item::RawItem;
 pub(crate) use item::digest;
 pub use kept::{Kept, ROW_OVERHEAD};
 pub use listed::{ListedChange, ListedPage, ListedThread, read_listed_page};
 pub use note::{NOTE_RECORD_VERSION, NoteRecord};
-pub use reconcile::{HistoryPage, HistoryTurn, Reconciled, read_thread_turns, read_turns_page};
+pub use reconcile::{
+    HistoryPage, HistoryTurn, Reconciled, StoredHistory, read_thread_turns, read_turns_page,
+};
 pub use record::{
     ItemRecord, ItemState, THREAD_RECORD_VERSION, ThreadRecord, Title, TurnRecord, TurnStatus,
 };

@@ -6,6 +6,8 @@
 //! had when they streamed. So nothing that is known is ever replaced by less, and items are
 //! matched by id, then by what they say.
 
+use std::collections::{HashMap, HashSet};
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
@@ -39,6 +41,55 @@ pub struct HistoryPage<'a> {
     pub turns: Vec<HistoryTurn<'a>>,
     /// Where the next page starts.
     pub next_cursor: Option<String>,
+}
+
+/// What the store has of a thread, to compare its history with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StoredHistory {
+    /// The latest turns, in order.
+    pub turns: Vec<TurnRecord>,
+    /// Whether there are turns before them that were not read.
+    pub more_turns: bool,
+    /// Items of the turns of which something may be missing, in order.
+    pub items: Vec<ItemRecord>,
+    /// The turn of the oldest item that was looked at, whichever turn that is of.
+    pub oldest_item_of: Option<String>,
+    /// Whether there are items before that one that were not looked at.
+    pub more_items: bool,
+}
+
+impl StoredHistory {
+    /// Whether some turn of a history is stored, or none is stored at all.
+    pub fn has_one_of(&self, history: &[HistoryTurn<'_>]) -> bool {
+        let ids = self.ids();
+        ids.is_empty() || history.iter().any(|past| ids.contains(past.id.as_str()))
+    }
+
+    fn ids(&self) -> HashSet<&str> {
+        self.turns.iter().map(|turn| turn.id.as_str()).collect()
+    }
+
+    /// How many turns of a history, newest first, can be told apart from those that were not read:
+    /// what is older than all that were read may be one of these.
+    fn comparable(&self, history: &[&HistoryTurn<'_>]) -> usize {
+        if !self.more_turns {
+            return history.len();
+        }
+        let ids = self.ids();
+        let oldest = history.iter().rposition(|past| ids.contains(past.id.as_str()));
+        oldest.map_or(0, |place| place + 1)
+    }
+
+    /// The ordinal of the first turn of which all items are here; of those before it, it cannot be
+    /// said which ones are missing. `trimmed` says that the oldest items are no longer kept.
+    fn complete_from(&self, trimmed: bool) -> u32 {
+        if !self.more_items && !trimmed {
+            return 0;
+        }
+        let oldest = self.oldest_item_of.as_ref();
+        let oldest = oldest.and_then(|id| self.turns.iter().find(|turn| turn.id == *id));
+        oldest.map_or(u32::MAX, |turn| turn.ordinal.saturating_add(1))
+    }
 }
 
 /// What a comparison with the runtime's history changed.
@@ -127,21 +178,34 @@ impl HistoryTurn<'_> {
 }
 
 impl ThreadState {
-    /// Compares with the runtime's history, newest turn first. `turns` and `items` are what the
-    /// store has of these turns.
+    /// Compares with the runtime's history, newest turn first.
+    ///
+    /// No turn that is stored counts as new, and no turn is given items unless all that are stored
+    /// of it are known: nothing is ever there twice.
     pub fn reconcile(
         &mut self,
-        turns: &[TurnRecord],
-        items: &[ItemRecord],
+        stored: &StoredHistory,
         history: &[HistoryTurn<'_>],
         now_ms: i64,
     ) -> Reconciled {
         let mut reconciled = Reconciled::default();
-        for past in history.iter().rev() {
+        let turns: HashMap<&str, &TurnRecord> =
+            stored.turns.iter().map(|turn| (turn.id.as_str(), turn)).collect();
+        let mut items: HashMap<&str, Vec<ItemRecord>> = HashMap::new();
+        for item in &stored.items {
+            items.entry(&item.turn_id).or_default().push(item.clone());
+        }
+        let complete_from = stored.complete_from(self.record.kept.first_row() > 0);
+        // A turn that begins while pages are read may move another one onto two of them.
+        let mut told: HashSet<&str> = HashSet::new();
+        let mut history: Vec<&HistoryTurn<'_>> =
+            history.iter().filter(|past| told.insert(&past.id)).collect();
+        history.truncate(stored.comparable(&history));
+        for past in history.into_iter().rev() {
             if !past.is_over() || past.id.is_empty() || self.is_running(&past.id) {
                 continue;
             }
-            let known = turns.iter().find(|turn| turn.id == past.id);
+            let known = turns.get(past.id.as_str()).copied();
             let known = known.or_else(|| self.ended.iter().find(|turn| turn.id == past.id));
             let status = TurnStatus::of_ended(Some(&past.status));
             let Some(known) = known.cloned() else {
@@ -169,16 +233,21 @@ impl ThreadState {
                 continue;
             }
             let mut turn = known;
+            let before = turn.status;
             if status != TurnStatus::Interrupted {
                 turn.status = status;
                 turn.error = past.error.clone();
                 turn.ended_ms = past.ended_ms.or(turn.ended_ms);
                 turn.ended_by_manager = false;
-                reconciled.corrected.push(turn.id.clone());
-                self.keep_ended(turn.clone(), &mut reconciled.writes);
+                if turn.status != before {
+                    reconciled.corrected.push(turn.id.clone());
+                }
+                self.keep_corrected(turn.clone(), &mut reconciled.writes);
             }
-            let ours: Vec<ItemRecord> =
-                items.iter().filter(|item| item.turn_id == past.id).cloned().collect();
+            if turn.ordinal < complete_from {
+                continue;
+            }
+            let ours = items.remove(past.id.as_str()).unwrap_or_default();
             self.adopt_items(past, &ours, &turn, &mut reconciled, now_ms);
         }
         if !reconciled.writes.is_empty() {
@@ -188,18 +257,24 @@ impl ThreadState {
         reconciled
     }
 
-    /// Keeps a turn that is over, in place of what was known of it.
+    /// Keeps a turn that was not known and is over.
     fn keep_ended(&mut self, turn: TurnRecord, writes: &mut Writes) {
         writes.turns.push(turn.clone());
-        match self.ended.iter_mut().find(|known| known.id == turn.id) {
-            Some(known) => *known = turn,
-            None => self.ended.push_back(turn),
-        }
+        self.ended.push_back(turn);
         while self.ended.len() > REMEMBERED_TURNS {
             if let Some(oldest) = self.ended.pop_front() {
                 self.items.forget_turn(&oldest.id);
             }
         }
+    }
+
+    /// Keeps a turn of which more is known than before. One that is not remembered is none of those
+    /// that ended lately.
+    fn keep_corrected(&mut self, turn: TurnRecord, writes: &mut Writes) {
+        if let Some(known) = self.ended.iter_mut().find(|known| known.id == turn.id) {
+            *known = turn.clone();
+        }
+        writes.turns.push(turn);
     }
 
     /// Takes over the items of a turn that are not known, or not to their end.
@@ -259,16 +334,17 @@ impl ThreadState {
 }
 
 /// For each of the runtime's items the place of ours that it is: the one with its id, or one that
-/// says the same, or one of its kind that was cut off.
+/// says the same, or one of its kind that was cut off, or that says as little.
 fn matched(theirs: &[RawItem<'_>], ours: &[ItemRecord]) -> Vec<Option<usize>> {
     let mut places: Vec<Option<usize>> = vec![None; theirs.len()];
     let mut taken = vec![false; ours.len()];
-    let rules: [fn(&RawItem<'_>, &ItemRecord) -> bool; 3] = [
+    let rules: [fn(&RawItem<'_>, &ItemRecord) -> bool; 4] = [
         |item, row| row.id == item.id,
         |item, row| row.kind == item.kind && item.digest.is_some() && row.digest == item.digest,
         |item, row| {
             row.kind == item.kind && row.state != ItemState::Completed && item.words.is_none()
         },
+        |item, row| row.kind == item.kind && item.digest.is_none() && row.digest.is_none(),
     ];
     for rule in rules {
         for (place, item) in places.iter_mut().zip(theirs) {

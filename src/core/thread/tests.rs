@@ -9,9 +9,9 @@ use super::*;
 use crate::controls::Controls;
 use crate::ids::ThreadId;
 
-const CAP: u64 = 1 << 20;
+pub(super) const CAP: u64 = 1 << 20;
 
-fn state() -> ThreadState {
+pub(super) fn state() -> ThreadState {
     let record = ThreadRecord {
         version: THREAD_RECORD_VERSION,
         id: ThreadId::parse("t").unwrap(),
@@ -25,6 +25,7 @@ fn state() -> ThreadState {
         created_at: 0,
         updated_at: 0,
         project_id: None,
+        compared_at: None,
         thread: json!({}),
         next_turn: 0,
         next_row: 0,
@@ -188,6 +189,10 @@ fn cut() -> (ThreadState, Vec<TurnRecord>, Vec<ItemRecord>) {
     (thread, turns, items)
 }
 
+fn stored(turns: &[TurnRecord], items: &[ItemRecord]) -> StoredHistory {
+    StoredHistory { turns: turns.to_vec(), items: items.to_vec(), ..StoredHistory::default() }
+}
+
 fn page(turns: &Value) -> String {
     json!({ "data": turns, "nextCursor": null }).to_string()
 }
@@ -205,7 +210,7 @@ fn a_turn_that_ended_before_the_crash_is_corrected_and_its_items_are_completed()
         ],
     }]));
     let history = read_turns_page(&text).unwrap().turns;
-    let reconciled = thread.reconcile(&turns, &items, &history, 9);
+    let reconciled = thread.reconcile(&stored(&turns, &items), &history, 9);
     assert_eq!((reconciled.corrected, reconciled.items), (vec!["u1".to_owned()], 3));
     assert!(reconciled.added.is_empty());
     let turn = &reconciled.writes.turns[0];
@@ -235,9 +240,9 @@ fn comparing_twice_changes_nothing_the_second_time() {
         ],
     }]));
     let history = read_turns_page(&text).unwrap().turns;
-    let first = thread.reconcile(&turns, &items, &history, 9);
+    let first = thread.reconcile(&stored(&turns, &items), &history, 9);
     assert_eq!(first.items, 1, "the command is known by what it says");
-    let again = thread.reconcile(&first.writes.turns, &items, &history, 10);
+    let again = thread.reconcile(&stored(&first.writes.turns, &items), &history, 10);
     assert_eq!(again, Reconciled::default());
 }
 
@@ -247,7 +252,7 @@ fn a_cut_turn_stays_interrupted_when_the_runtime_says_no_better() {
         let (mut thread, turns, items) = cut();
         let text = page(&json!([{ "id": "u1", "status": status, "items": [] }]));
         let history = read_turns_page(&text).unwrap().turns;
-        assert_eq!(thread.reconcile(&turns, &items, &history, 9), Reconciled::default());
+        assert_eq!(thread.reconcile(&stored(&turns, &items), &history, 9), Reconciled::default());
     }
 }
 
@@ -263,7 +268,7 @@ fn turns_that_nobody_saw_are_added_in_order() {
     let running = json!({ "id": "u4", "status": "inProgress", "items": [{ "id": "x" }] });
     let text = page(&json!([running, unseen("u3", "b"), unseen("u2", "a")]));
     let history = read_turns_page(&text).unwrap().turns;
-    let reconciled = thread.reconcile(&turns, &items, &history, 9);
+    let reconciled = thread.reconcile(&stored(&turns, &items), &history, 9);
     assert_eq!(reconciled.added, ["u2", "u3"]);
     assert_eq!(reconciled.writes.turns[0].ordinal, 1);
     let rows: Vec<&str> =

@@ -392,6 +392,7 @@ mod tests {
         assert_eq!((record.next_turn, record.next_row), (3, 8));
         assert_eq!(record.preview(), Some("early"));
         assert_eq!((record.created_at, record.shown_title()), (5, "Named"));
+        assert_eq!(record.seen_updated_at(), None, "its history is compared once");
     }
 
     #[test]
@@ -411,8 +412,13 @@ mod tests {
         .to_string();
         let history = crate::thread::read_thread_turns(&result).unwrap();
         let items: Vec<ItemRecord> = writes.items.iter().map(|item| item.record.clone()).collect();
+        let stored = crate::thread::StoredHistory {
+            turns: writes.turns.clone(),
+            items,
+            ..Default::default()
+        };
         let mut state = ThreadState::new(record, writes.turns.clone(), Vec::new(), 1 << 20);
-        let reconciled = state.reconcile(&writes.turns, &items, &history, 10_000);
+        let reconciled = state.reconcile(&stored, &history, 10_000);
         assert_eq!((reconciled.items, reconciled.added.len()), (0, 0), "{reconciled:?}");
     }
 
