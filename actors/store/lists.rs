@@ -76,6 +76,7 @@ mod tests {
             created_at: 1,
             updated_at: 1,
             project_id: None,
+            compared_at: None,
             thread: Value::Null,
             next_turn: 0,
             next_row: 0,

@@ -29,8 +29,17 @@ const REMEMBERED_LOADED: usize = 100_000;
 const ROUNDS: u32 = 4;
 
 impl Thread {
+    /// Whether nothing is left to do but to compare it with the runtime's history.
+    fn is_only_behind(&self) -> bool {
+        self.is_quiet() && self.recovery.behind.is_some() && self.runtime.is_some()
+    }
+
     /// Whether it has nothing to do and keeps nothing that the store does not have.
     fn is_idle(&self) -> bool {
+        self.is_quiet() && !self.is_only_behind()
+    }
+
+    fn is_quiet(&self) -> bool {
         self.deleted.is_none()
             && self.parked.is_none()
             && self.state.running().is_empty()
@@ -38,6 +47,7 @@ impl Thread {
             && self.asked.is_empty()
             && self.pending.is_empty()
             && self.waiting.is_empty()
+            && self.recovery.actions.is_empty()
             && self.busy == 0
             && !self.checking
             && !self.recovery.running
@@ -51,7 +61,10 @@ impl Thread {
 impl Handler<AskIdle> for Thread {
     type Result = MessageResult<AskIdle>;
 
-    fn handle(&mut self, _: AskIdle, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: AskIdle, ctx: &mut Self::Context) -> Self::Result {
+        if self.is_only_behind() {
+            self.recover(None, ctx);
+        }
         let idle = Idle { handled: self.handled, loaded: self.loaded };
         MessageResult(self.is_idle().then_some(idle))
     }

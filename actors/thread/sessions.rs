@@ -134,7 +134,7 @@ impl Thread {
         }
         if loads {
             self.clear_problem(&["thread_in_use", "resume_failed", "controls_not_taken"]);
-            if let Some(loaded) = self.loaded.filter(|_| self.recovery.wanted) {
+            if let Some(loaded) = self.loaded.filter(|_| self.must_compare()) {
                 self.compare(loaded, ctx);
             }
         }

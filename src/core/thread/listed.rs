@@ -131,22 +131,25 @@ impl ThreadRecord {
     /// When the runtime had changed the thread as far as its history was compared with what is
     /// stored, in epoch seconds.
     pub fn seen_updated_at(&self) -> Option<i64> {
-        seconds(&self.thread, "updatedAt")
+        match self.compared_at {
+            Some(at) => Some(at).filter(|at| *at > 0),
+            None => seconds(&self.thread, "updatedAt"),
+        }
     }
 
     /// The history of the thread was compared up to a time of the runtime.
     pub fn note_updated_at(&mut self, at: i64) {
-        let later = self.seen_updated_at().max(Some(at));
+        self.compared_at = self.seen_updated_at().max(Some(at));
+        let shown = seconds(&self.thread, "updatedAt").max(Some(at));
         if let Some(object) = self.thread.as_object_mut() {
-            object.insert("updatedAt".to_owned(), Value::from(later));
+            object.insert("updatedAt".to_owned(), Value::from(shown));
         }
         self.updated_at = self.updated_at.max(at);
     }
 
-    fn forget_updated_at(&mut self) {
-        if let Some(object) = self.thread.as_object_mut() {
-            object.remove("updatedAt");
-        }
+    /// The history of the thread is still to be compared.
+    pub(crate) fn forget_updated_at(&mut self) {
+        self.compared_at = Some(0);
     }
 
     /// Another client named the thread.
@@ -185,6 +188,7 @@ mod tests {
             created_at: 1,
             updated_at: 1,
             project_id: None,
+            compared_at: None,
             thread: json!({ "id": "t" }),
             next_turn: 0,
             next_row: 0,
@@ -227,6 +231,25 @@ mod tests {
         let mut compared = record;
         compared.note_updated_at(9);
         assert_eq!(thread.change(&compared), ListedChange::default());
+    }
+
+    #[test]
+    fn a_change_is_news_until_the_history_was_compared_whatever_is_stored_of_it() {
+        let changed = listed(json!({ "id": "t", "updatedAt": 9 }));
+        let mut record = record();
+        record.thread = Value::Null;
+        record.adopt(&json!({ "id": "t", "updatedAt": 5 }));
+        assert_eq!(record.seen_updated_at(), Some(5), "a new thread has no history");
+        // Loaded, it says when it was changed: lists show that, and it is still to be compared.
+        record.adopt(&changed.thread);
+        assert_eq!((record.updated_at, record.thread["updatedAt"].as_i64()), (9, Some(9)));
+        let kept = serde_json::to_string(&record).unwrap();
+        let mut record: ThreadRecord = serde_json::from_str(&kept).unwrap();
+        assert_eq!(changed.change(&record).behind, Some(9));
+        record.note_updated_at(9);
+        assert_eq!(changed.change(&record).behind, None);
+        record.adopt(&changed.thread);
+        assert_eq!(changed.change(&record).behind, None);
     }
 
     #[test]

@@ -48,6 +48,10 @@ pub struct ThreadRecord {
     /// Project it is assigned to.
     #[serde(default)]
     pub project_id: Option<ProjectId>,
+    /// When the runtime had changed the thread as far as its history was compared, in epoch seconds;
+    /// 0 where it never was. `None` where that is what the thread object says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared_at: Option<i64>,
     /// The runtime's thread object as last seen, without its turns.
     pub thread: Value,
     /// Ordinal that the next turn gets.
@@ -120,7 +124,8 @@ impl ThreadRecord {
         }
     }
 
-    /// Takes over the runtime's thread object, without its turns.
+    /// Takes over the runtime's thread object, without its turns. What it says of changes does not
+    /// make them known: only a comparison of the histories does.
     pub fn adopt(&mut self, thread: &Value) {
         let mut thread = thread.clone();
         if let Some(object) = thread.as_object_mut() {
@@ -130,6 +135,9 @@ impl ThreadRecord {
             }
             if let Some(updated) = object.get("updatedAt").and_then(Value::as_i64) {
                 self.updated_at = self.updated_at.max(updated);
+            }
+            if !self.thread.is_null() {
+                self.compared_at = Some(self.seen_updated_at().unwrap_or(0));
             }
             self.thread = thread;
         }

@@ -121,6 +121,7 @@ fn record(parts: &mut SessionParts) -> ThreadRecord {
         created_at: seconds(created_ms),
         updated_at: seconds(updated_ms),
         project_id: parts.project.clone(),
+        compared_at: None,
         thread,
         next_turn: 0,
         next_row: 0,
@@ -132,6 +133,8 @@ fn record(parts: &mut SessionParts) -> ThreadRecord {
     if let Some(preview) = &parts.rollout.preview {
         record.keep_preview(preview);
     }
+    // Version 1 did not keep everything that the runtime's history has.
+    record.forget_updated_at();
     record
 }
 
