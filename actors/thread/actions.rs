@@ -91,11 +91,19 @@ impl Thread {
             let message = "The session is archived; unarchive it first.";
             return answer(reply, Err(SessionError::failed(ErrorCode::InvalidState, message)));
         }
+        if self.must_wait(&action) {
+            return self.wait_to_act(action, reply, ctx);
+        }
         if self.is_loaded() {
             return self.act_loaded(action, reply, ctx);
         }
         let controls = self.state.record.controls.clone();
         self.resume(controls, AfterResume::Act { action, reply }, ctx);
+    }
+
+    /// Whether an action waits for a comparison of the histories.
+    fn must_wait(&self, action: &ThreadAction) -> bool {
+        action.needs_history() && (self.must_compare() || self.recovery.running)
     }
 
     /// Does something with a thread that the runtime has loaded.
@@ -105,7 +113,8 @@ impl Thread {
         reply: Reply<Value>,
         ctx: &mut Context<Self>,
     ) {
-        if action.needs_history() && (self.must_compare() || self.recovery.running) {
+        // Loading it may have told of another client's work.
+        if self.must_wait(&action) {
             return self.wait_to_act(action, reply, ctx);
         }
         let method = action.method();

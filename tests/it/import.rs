@@ -5,10 +5,12 @@ use std::path::Path;
 
 use cm_testkit::app::{AppBuilder, TestApp};
 use cm_testkit::dirs::TestDir;
-use cm_testkit::model::{prompt, say};
+use cm_testkit::model::{prompt, run_in_sandbox, say};
+use cm_testkit::process::wait_until;
 use serde_json::{Value, json};
 
-use crate::common::{Kind, builder, text, turn_end};
+use crate::common::{DEADLINE, Kind, builder, text, turn_end};
+use crate::other_clients::compared;
 use crate::version1::{Version1, command, import, job, shown, tree};
 
 mod codex_new {
@@ -172,6 +174,61 @@ fn a_data_directory_of_version_1_is_taken_over_and_goes_on(kind: Kind) {
     app.get(&format!("/api/sessions/{second}")).expect_status(404);
     app.terminate();
     check(&data);
+}
+
+mod history_codex_new {
+    #[test]
+    fn the_history_of_an_imported_session_is_compared_once_and_completes_it() {
+        super::an_imported_history_is_completed(crate::common::Kind::CodexNew);
+    }
+}
+
+mod history_codex_old {
+    #[test]
+    fn the_history_of_an_imported_session_is_compared_once_and_completes_it() {
+        super::an_imported_history_is_completed(crate::common::Kind::CodexOld);
+    }
+}
+
+fn an_imported_history_is_completed(kind: Kind) {
+    let dir = TestDir::new("import-history");
+    let cwd = dir.subdir("workspace");
+    let version = if kind == Kind::CodexOld { "0.140.0" } else { "0.169.0" };
+    let mut v1 = Version1::start(&dir, version);
+    let steps = || [run_in_sandbox("echo ran"), say("after the command")];
+    let (whole, _) = v1.thread(&cwd, steps());
+    let (bare, _) = v1.thread(&cwd, steps());
+    v1.forget_rows(&bare);
+    let (source, _model) = v1.end(&json!({}), &json!([]));
+    import(&source, &dir.join("data"), &[]);
+    let kinds = |app: &TestApp, session: &str| -> Vec<String> {
+        said(&app.detail(session)).into_iter().map(|(kind, _)| kind).collect()
+    };
+    let often = ("CODEX_MANAGER_THREAD_SYNC_MS", "100");
+    let app = manager(kind, &dir).env(often.0, "0").start();
+    let before = said(&app.detail(&whole));
+    assert_eq!(kinds(&app, &bare), ["userMessage", "agentMessage"], "the command has no row");
+    app.terminate();
+    let mut app = manager(kind, &dir).env(often.0, often.1).start();
+    for session in [&whole, &bare] {
+        // The next message waits for the comparison where the list has not led to it yet.
+        wait_until("the list was compared", DEADLINE, || compared(&app).0 > 1);
+        complete_turn(&app, session, "and on it goes");
+    }
+    let after = said(&app.detail(&whole));
+    assert_eq!(&after[..before.len()], &before[..]);
+    let new: Vec<&str> = after[before.len()..].iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(new, ["userMessage", "agentMessage"], "nothing is there twice: {after:?}");
+    let mut completed = kinds(&app, &bare);
+    completed.sort();
+    let mut all = vec!["agentMessage", "agentMessage", "userMessage", "userMessage"];
+    if kind == Kind::CodexNew {
+        // The history of older versions tells no commands.
+        all.insert(2, "commandExecution");
+    }
+    assert_eq!(completed, all, "what was missing is there");
+    app.restart();
+    assert_eq!(said(&app.detail(&whole)), after);
 }
 
 /// The store is whole, and holds what no route shows yet.

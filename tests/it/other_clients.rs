@@ -178,6 +178,57 @@ fn another_client_goes_on(kind: Kind) {
 }
 
 #[test]
+fn a_long_history_of_another_client_is_taken_over_whole_and_once() {
+    a_long_history_is_taken_over(Kind::CodexNew);
+}
+
+#[test]
+fn a_long_history_of_another_client_of_an_older_codex_is_taken_over_whole_and_once() {
+    a_long_history_is_taken_over(Kind::CodexOld);
+}
+
+/// More turns than one page of the history has, before and after turns of ours; then what builds on
+/// the history is asked for before the latest ones were read.
+fn a_long_history_is_taken_over(kind: Kind) {
+    let mut bench = Bench::start_with(kind, |builder| builder.env(OFTEN.0, OFTEN.1));
+    let mut other = Other::start(&bench);
+    let thread = other.thread();
+    let mut words: Vec<String> = (0..8).map(|turn| format!("before {turn}")).collect();
+    for said in &words {
+        other.turn(&thread, said);
+    }
+    other.end();
+    let is_said = |app: &TestApp, words: &[String]| {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        wait_said(app, &thread, &words);
+    };
+    is_said(&bench.app, &words);
+    words.push("ours".to_owned());
+    bench.complete_turn(&thread, &[Act::Say("ours")]);
+    bench.app.terminate();
+    let ended = clock_seconds();
+    wait_until("the next second", DEADLINE, || clock_seconds() > ended);
+    let mut other = Other::start(&bench);
+    other.resume(&thread);
+    for turn in 0..7 {
+        words.push(format!("after {turn}"));
+        other.turn(&thread, words.last().expect("it was just pushed"));
+    }
+    other.end();
+    bench.app.restart();
+    wait_until("the list was compared", DEADLINE, || compared(&bench.app).0 > 1);
+    // The turn that goes is the latest one of the other client, which is known first.
+    let gone = bench.act(&thread, "rollback", json!({}));
+    gone.expect_status(200);
+    words.pop();
+    is_said(&bench.app, &words);
+    bench.app.restart();
+    words.push("last".to_owned());
+    bench.complete_turn(&thread, &[Act::Say("last")]);
+    is_said(&bench.app, &words);
+}
+
+#[test]
 fn names_and_archives_of_other_clients_are_taken_over() {
     names_and_archives(Kind::CodexNew);
 }

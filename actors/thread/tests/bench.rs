@@ -80,6 +80,8 @@ pub(super) struct Disk {
     pub(super) full: Arc<AtomicBool>,
     /// Whether it writes and says that it did not, as one does that fails at the last step.
     pub(super) doubtful: Arc<AtomicBool>,
+    /// Whether the turns of sessions cannot be read.
+    pub(super) unreadable: Arc<AtomicBool>,
     /// Groups with a request's record that were refused.
     pub(super) requests_refused: Arc<AtomicUsize>,
     pub(super) read: Arc<AtomicUsize>,
@@ -152,6 +154,9 @@ impl Store for Disk {
     }
 
     fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StoreError> {
+        if self.unreadable.load(Ordering::Relaxed) && scan.prefix.starts_with(b"u\0") {
+            return Err(StoreError::Read("input/output error".to_owned()));
+        }
         let entries = self.store.scan(scan)?;
         // The log of events looks after itself whenever it likes.
         let of_log = |(key, _): &&Entry| keys::event_seq(key).is_some();

@@ -2,6 +2,7 @@
 
 mod asking;
 mod bench;
+mod comparing;
 mod history;
 mod letting_go;
 mod lists;

@@ -26,8 +26,6 @@ mod state;
 mod subagents;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_history;
 
 pub use item::RawItem;
 pub(crate) use item::digest;

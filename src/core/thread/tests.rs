@@ -9,9 +9,11 @@ use super::*;
 use crate::controls::Controls;
 use crate::ids::ThreadId;
 
-pub(super) const CAP: u64 = 1 << 20;
+mod history;
 
-pub(super) fn state() -> ThreadState {
+const CAP: u64 = 1 << 20;
+
+fn state() -> ThreadState {
     let record = ThreadRecord {
         version: THREAD_RECORD_VERSION,
         id: ThreadId::parse("t").unwrap(),

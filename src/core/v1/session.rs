@@ -420,7 +420,7 @@ mod tests {
             items,
             ..Default::default()
         };
-        let mut state = ThreadState::new(record, writes.turns.clone(), Vec::new(), 1 << 20);
+        let mut state = ThreadState::new(record, writes.turns, Vec::new(), 1 << 20);
         let reconciled = state.reconcile(&stored, &history, 10_000);
         assert_eq!((reconciled.items, reconciled.added.len()), (0, 0), "{reconciled:?}");
     }

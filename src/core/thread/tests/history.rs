@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::tests::{CAP, state};
-use super::*;
+use super::super::*;
+use super::{CAP, state};
 
 /// A turn as it is stored: whether the manager ended it, how many of its items are stored, and how
 /// many the runtime has.
