@@ -7,7 +7,7 @@
 use actix::prelude::*;
 use cm_core::ids::ThreadId;
 use cm_core::thread::{ThreadRecord, Writes};
-use cm_core::wire::SessionCreated;
+use cm_core::wire::{RuntimeControls, SessionCreated};
 use serde_json::{Value, json};
 
 use super::actor::Thread;
@@ -57,6 +57,7 @@ impl ThreadRegistry {
             "threadId": source.runtime_id(),
             "sandbox": controls.filesystem_sandbox.as_str(),
             "approvalPolicy": controls.approval_policy_param(up.profile.version),
+            "config": controls.config_param(),
             "excludeTurns": true,
         });
         if let Some(model) = &controls.model {
@@ -138,6 +139,7 @@ impl Thread {
             let session = thread.summary();
             let told = result.get("thread").cloned();
             let told = told.unwrap_or_else(|| thread.state.record.thread.clone());
+            let runtime_controls = RuntimeControls::of(&result);
             thread.tell_with_change("forked");
             thread.when_durable(Box::new(move |_, _, stored| {
                 let forked = SessionCreated {
@@ -146,6 +148,7 @@ impl Thread {
                     session,
                     thread: told,
                     warnings: Vec::new(),
+                    runtime_controls,
                     trusts_project: false,
                 };
                 answer(reply, stored.map(|()| forked).map_err(SessionError::from));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use cm_core::compat::{Version, trusts_folder};
-use cm_core::controls::{Controls, NetworkAccess, SandboxMode};
+use cm_core::controls::{Controls, SandboxMode};
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::ThreadId;
 use cm_core::thread::{Kept, THREAD_RECORD_VERSION, ThreadRecord};
@@ -246,15 +246,13 @@ pub(super) fn start_params(
         "cwd": cwd,
         "sandbox": controls.filesystem_sandbox.as_str(),
         "approvalPolicy": controls.approval_policy_param(version),
+        "config": controls.config_param(),
     });
     if let Some(model) = &controls.model {
         params["model"] = json!(model);
     }
     if let Some(tools) = dynamic_tools {
         params["dynamicTools"] = tools.clone();
-    }
-    if controls.network_access == NetworkAccess::Enabled {
-        params["config"] = json!({ "sandbox_workspace_write.network_access": true });
     }
     params
 }

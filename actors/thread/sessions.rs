@@ -6,7 +6,7 @@ use actix::prelude::*;
 use cm_core::controls::Controls;
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::thread::{ThreadRecord, Writes};
-use cm_core::wire::{DynamicTool, SessionCreated, SessionSummary, UNTITLED};
+use cm_core::wire::{DynamicTool, RuntimeControls, SessionCreated, SessionSummary, UNTITLED};
 use serde_json::{Value, json};
 
 use super::actor::Thread;
@@ -62,6 +62,7 @@ impl Thread {
                 session,
                 thread,
                 warnings: remarks.warnings,
+                runtime_controls: RuntimeControls::of(&result),
                 trusts_project: remarks.trusts_project,
             };
             answer(reply, stored.map(|()| created).map_err(SessionError::from));
@@ -80,6 +81,7 @@ impl Thread {
         let mut params = json!({
             "approvalPolicy": controls.approval_policy_param(version),
             "sandbox": controls.filesystem_sandbox.as_str(),
+            "config": controls.config_param(),
             "excludeTurns": true,
         });
         if let Some(tools) = &self.state.record.dynamic_tools {
@@ -162,6 +164,7 @@ impl Thread {
                     session,
                     thread,
                     warnings: Vec::new(),
+                    runtime_controls: RuntimeControls::of(result),
                     trusts_project: false,
                 };
                 answer(reply, Ok(created));
@@ -303,6 +306,7 @@ impl Thread {
                 session: self.summary(),
                 thread: self.state.record.thread.clone(),
                 warnings: Vec::new(),
+                runtime_controls: None,
                 trusts_project: false,
             };
             return answer(reply, Ok(created));
@@ -338,6 +342,7 @@ impl Thread {
             session: self.summary(),
             thread: self.state.record.thread.clone(),
             warnings: Vec::new(),
+            runtime_controls: None,
             trusts_project: false,
         };
         if news {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use cm_testkit::model::config_toml;
 use cm_testkit::process::wait_until;
 use serde_json::{Value, json};
 
@@ -11,6 +12,7 @@ use crate::common::{
 };
 
 over_runtimes!(
+    a_configuration_that_opens_the_network_opens_no_session,
     a_session_is_renamed,
     a_session_is_archived_and_comes_back,
     a_deleted_session_is_gone,
@@ -226,4 +228,40 @@ fn a_folder_that_codex_trusts_from_now_on_is_said(kind: Kind) {
     assert_eq!(said, trusted().then_some(json!(true)));
     // The newest trusts repositories only, and the tests may run outside of one.
     assert!(kind != Kind::CodexOld || trusted());
+}
+
+fn a_configuration_that_opens_the_network_opens_no_session(kind: Kind) {
+    let open = |model: &str| {
+        format!("{}\n[sandbox_workspace_write]\nnetwork_access = true\n", config_toml(model))
+    };
+    let bench = Bench::start_configured(kind, open, |builder| builder);
+    let in_force = |answer: &Value| {
+        let controls = &answer["runtimeControls"];
+        let sandbox = &controls["sandbox"];
+        (
+            text(&controls["approvalPolicy"]),
+            text(&sandbox["type"]),
+            sandbox["networkAccess"].clone(),
+        )
+    };
+    let shut = ("on-request".to_owned(), "workspaceWrite".to_owned(), json!(false));
+    let made = |network: &str| {
+        let body = json!({
+            "cwd": bench.app.workspace(), "approvalPolicy": "on-request",
+            "filesystemSandbox": "workspace-write", "networkAccess": network,
+        });
+        bench.app.post("/api/sessions", body).expect_status(200).body
+    };
+    let created = made("restricted");
+    assert_eq!(in_force(&created), shut);
+    assert_eq!(in_force(&made("enabled")).2, json!(true));
+    let session = text(&created["session"]["sessionId"]);
+    bench.complete_turn(&session, &[Act::Say("hello")]);
+    let forked = bench.act(&session, "fork", json!({})).expect_status(200).body;
+    assert_eq!(in_force(&forked), shut);
+    let child = bench.app.kill_child();
+    bench.app.wait_new_child(child, DEADLINE);
+    bench.app.wait_ready(DEADLINE);
+    let resumed = bench.act(&session, "resume", json!({})).expect_status(200).body;
+    assert_eq!(in_force(&resumed), shut);
 }

@@ -185,6 +185,13 @@ impl Controls {
         }
     }
 
+    /// Configuration that goes with `sandbox` where the runtime takes no sandbox policy: a person's own
+    /// may open the network.
+    pub fn config_param(&self) -> Value {
+        let network = self.network_access == NetworkAccess::Enabled;
+        json!({ "sandbox_workspace_write.network_access": network })
+    }
+
     /// Compares the runtime's echo of approval policy and sandbox with what was asked for.
     ///
     /// Every version ignores parameters that it does not know, so only the echo shows what is in
@@ -221,6 +228,10 @@ impl Controls {
             if !same {
                 let asked = self.filesystem_sandbox.as_str();
                 return Err(format!("sandbox {asked} became {kind}"));
+            }
+            let is_open = result.pointer("/sandbox/networkAccess") == Some(&Value::Bool(true));
+            if is_open && self.network_access == NetworkAccess::Restricted {
+                return Err("network access restricted became enabled".to_owned());
             }
         }
         Ok(())
@@ -263,6 +274,8 @@ mod tests {
         assert_eq!(controls.check_echo(None, &json!({})), Ok(()));
         let weaker = json!({"approvalPolicy": "untrusted", "sandbox": {"type": "workspaceWrite"}});
         assert!(controls.check_echo(None, &weaker).is_err());
+        let open = json!({"sandbox": {"type": "readOnly", "networkAccess": true}});
+        assert!(controls.check_echo(None, &open).is_err());
         let silent = json!({"approvalPolicy": "never", "sandbox": {"type": "readOnly"}});
         assert!(controls.check_echo(None, &silent).is_err());
     }

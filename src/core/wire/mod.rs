@@ -56,8 +56,8 @@ pub use runtime::{
 };
 pub use sessions::{
     CreateSession, DynamicTool, ErrorBody, Interrupt, MessageAccepted, Rename, ResumeSession, Role,
-    RowAdded, RowStatus, SendMessage, SessionCreated, SessionDetail, SessionList, SessionProblem,
-    SessionSummary, Steer, SteerResult, TranscriptEntry, TranscriptPage, TurnPage, TurnSummary,
-    UNTITLED,
+    RowAdded, RowStatus, RuntimeControls, SendMessage, SessionCreated, SessionDetail, SessionList,
+    SessionProblem, SessionSummary, Steer, SteerResult, TranscriptEntry, TranscriptPage, TurnPage,
+    TurnSummary, UNTITLED,
 };
 pub use stream::{StreamCommand, StreamFrame};

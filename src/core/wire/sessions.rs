@@ -195,10 +195,40 @@ pub struct SessionCreated {
     /// What is worth knowing, such as a sandbox that cannot protect the manager.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What the runtime says to be in force; absent where it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub runtime_controls: Option<RuntimeControls>,
     /// Whether Codex trusts the folder from now on, because the session may write there: it names
     /// the folder in its configuration and reads the project's own `.codex`. Absent where not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trusts_project: bool,
+}
+
+/// Controls in the runtime's words.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeControls {
+    /// When it asks.
+    pub approval_policy: Value,
+    /// What commands may do.
+    pub sandbox: Value,
+    /// The model, where it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub model: Option<String>,
+}
+
+impl RuntimeControls {
+    /// Reads them out of the result of `thread/start`, `thread/resume` or `thread/fork`; `None` where
+    /// it lacks them.
+    pub fn of(result: &Value) -> Option<Self> {
+        Some(Self {
+            approval_policy: result.get("approvalPolicy")?.clone(),
+            sandbox: result.get("sandbox")?.clone(),
+            model: result.get("model").and_then(Value::as_str).map(str::to_owned),
+        })
+    }
 }
 
 /// `GET /api/sessions/:id`.
