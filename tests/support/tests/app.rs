@@ -105,8 +105,10 @@ fn its_environment_holds_nothing_of_this_process() {
         "FAKE_APP_SERVER_LOG",
         "FAKE_APP_SERVER_SCRIPT",
         "HOME",
+        "HTTPS_PROXY",
         "LANG",
         "PATH",
+        "https_proxy",
     ];
     assert_eq!(names, expected);
 }
