@@ -18,7 +18,8 @@
 //! - `actions`: what the runtime does with a thread beside turns; `fork`: a session that begins with
 //!   the history of another one.
 //! - `commands`: messages and turns; `interrupt`: turns that are stopped; `sessions`: creation,
-//!   names, archive, deletion; `assign`: which project it is in; `requests`: approvals, questions and
+//!   names, archive; `delete`: its end; `recreate`: another thread for a session that never had a turn
+//!   and that the runtime lost; `assign`: which project it is in; `requests`: approvals, questions and
 //!   tool calls; `controls`: what a turn may do; `rows`: rows of the transcript that are not the
 //!   runtime's; `calls`: calls of the child that these wait for.
 //! - `subagents`: threads that the agent of another one starts.
