@@ -67,6 +67,7 @@ mod tests {
             version: THREAD_RECORD_VERSION,
             id: ThreadId::parse(id).unwrap(),
             runtime_id: None,
+            replaced: Vec::new(),
             title: None,
             cwd: "/".to_owned(),
             controls: Controls::default(),

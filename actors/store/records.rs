@@ -388,9 +388,9 @@ pub fn remove_thread(store: &dyn Store, id: &ThreadId) -> Result<Vec<WriteBatch>
     remove(keys::thread(id));
     // A damaged record is removed all the same.
     let record = read_thread_record(store, id).ok().flatten();
-    let behind = record.and_then(|record| record.runtime_id);
+    let aliases = record.iter().flat_map(|record| record.aliases());
     if let Some(last) = batches.last_mut() {
-        for id in [Some(id), behind.as_ref()].into_iter().flatten() {
+        for id in std::iter::once(id).chain(aliases) {
             last.put(keys::tombstone(id), Vec::<u8>::new());
         }
     }

@@ -1,25 +1,17 @@
-//! What the runtime does with a thread beside turns: compaction, review, turns taken back.
+//! What the runtime does with a thread beside turns: compaction and review.
 
 use actix::prelude::*;
 use cm_core::compat::Version;
 use cm_core::controls::Controls;
 use cm_core::error::{ErrorCode, Failure};
-use cm_core::thread::{ItemRecord, TurnRecord, TurnStatus, Writes};
 use serde_json::{Value, json};
 
 use super::actor::Thread;
-use super::calls::{AfterResume, Pending, answer};
+use super::calls::{AfterResume, Echo, Pending, answer};
 use super::error::SessionError;
 use super::messages::Reply;
 use crate::app_server::CallFailure;
 use crate::clock;
-use crate::store::{Store, read_latest_items, read_latest_turns};
-
-/// Turns among which those to be taken back are looked for: the most that can be at once.
-const MOST_TURNS: usize = 10_000;
-
-/// Items among which their messages are looked for.
-const MOST_ITEMS: usize = 20_000;
 
 /// The first version that is known to review with the settings that it was told last.
 const TAKES_SETTINGS: Version = Version::new(0, 155, 0);
@@ -63,17 +55,6 @@ impl ThreadAction {
             Self::RollBack { .. } => "thread/rollback",
         }
     }
-}
-
-/// Turns that are being taken back.
-#[derive(Debug)]
-pub(super) struct RollingBack {
-    /// As they are stored, oldest first.
-    turns: Vec<TurnRecord>,
-    /// Messages in them: `thread/rollback` counts these, whatever its parameter is called.
-    messages: usize,
-    /// Whether the version was asked for it by its newer name.
-    reverts: bool,
 }
 
 impl Thread {
@@ -185,8 +166,8 @@ impl Thread {
         if let Err(error) = outcome {
             return self.acted("thread/settings/update", Err(error), reply, ctx);
         }
-        self.in_force = Some(controls);
-        self.act_loaded(action, reply, ctx);
+        // The answer is empty: whether it took them shows in what a resume echoes.
+        self.resume_as(controls, AfterResume::Act { action, reply }, Echo::Told, ctx);
     }
 
     /// The runtime no longer has the thread loaded: it is loaded again, with the controls.
@@ -229,134 +210,13 @@ impl Thread {
         }
     }
 
-    /// Takes the latest turns back. Versions differ in how: by number, or by the first turn that
-    /// goes, which needs a history in pages.
-    fn roll_back(&mut self, turns: u32, reply: Reply<Value>, ctx: &mut Context<Self>) {
-        if self.is_busy_with_turns() {
-            return answer(reply, Err(turn_runs().into()));
-        }
-        // By the first turn that goes where the version can: the other way counts messages.
-        let reverts = self.child_has("thread/revert");
-        if !reverts && !self.child_has("thread/rollback") {
-            return answer(reply, Err(CallFailure::unknown_method("thread/rollback").into()));
-        }
-        let flushed = self.flush();
-        ctx.spawn(flushed);
-        let (store, id) = (self.shared.store.clone(), self.id.clone());
-        let read = move |store: &dyn Store| {
-            let turns = read_latest_turns(store, &id, MOST_TURNS)?;
-            Ok((turns, read_latest_items(store, &id, MOST_ITEMS)?))
-        };
-        let work = async move { store.read(read).await };
-        // Messages and other rollbacks wait, or are refused, until it is over.
-        self.rolling_back = true;
-        self.spawn_busy(work, ctx, move |thread, known, ctx| {
-            thread.rolling_back = false;
-            let known = known.map_err(SessionError::from);
-            match known.and_then(|(known, items)| thread.what_goes(turns, known, &items, reverts)) {
-                Ok(rolling) => thread.ask_roll_back(rolling, reply, ctx),
-                Err(error) => answer(reply, Err(error)),
-            }
-            thread.send_waiting(ctx);
-        });
-    }
-
-    /// Which turns are to be taken back.
-    fn what_goes(
-        &self,
-        turns: u32,
-        known: Vec<TurnRecord>,
-        items: &[ItemRecord],
-        reverts: bool,
-    ) -> Result<RollingBack, SessionError> {
-        // One may have begun meanwhile.
-        if self.is_busy_with_turns() {
-            return Err(turn_runs().into());
-        }
-        let there = known
-            .into_iter()
-            .filter(|turn| !turn.rolled_back && turn.status != TurnStatus::InProgress);
-        let mut latest: Vec<TurnRecord> = there.collect();
-        latest.drain(..latest.len().saturating_sub(turns as usize));
-        if latest.is_empty() {
-            let message = "The session has no turn that could be taken back.";
-            return Err(SessionError::failed(ErrorCode::InvalidState, message));
-        }
-        let of_latest = |item: &&ItemRecord| {
-            item.kind == "userMessage" && latest.iter().any(|turn| turn.id == item.turn_id)
-        };
-        let messages = items.iter().filter(of_latest).count();
-        Ok(RollingBack { turns: latest, messages, reverts })
-    }
-
     /// Whether a turn runs or is about to, or turns are being taken back.
-    fn is_busy_with_turns(&self) -> bool {
+    pub(super) fn is_busy_with_turns(&self) -> bool {
         self.state.active_turn().is_some() || self.is_starting()
-    }
-
-    fn ask_roll_back(
-        &mut self,
-        rolling: RollingBack,
-        reply: Reply<Value>,
-        ctx: &mut Context<Self>,
-    ) {
-        let first = rolling.turns.first().map(|turn| turn.id.as_str()).unwrap_or_default();
-        let (method, params) = match rolling.reverts {
-            true => ("thread/revert", json!({ "beforeTurnId": first })),
-            false => {
-                let messages = rolling.messages.max(1);
-                ("thread/rollback", json!({ "numTurns": messages }))
-            }
-        };
-        self.call(method, params, Pending::RollBack { rolling, reply }, ctx);
-    }
-
-    /// The runtime took turns back, or did not.
-    pub(super) fn rolled_back(
-        &mut self,
-        outcome: Result<Value, CallFailure>,
-        mut rolling: RollingBack,
-        reply: Reply<Value>,
-        ctx: &mut Context<Self>,
-    ) {
-        let result = match outcome {
-            Ok(result) => result,
-            // A history that is not in pages was begun by an older version, or asked for so.
-            Err(CallFailure::Rpc(error))
-                if error.message.contains("only supports paginated threads")
-                    && self.child_has("thread/rollback") =>
-            {
-                rolling.reverts = false;
-                return self.ask_roll_back(rolling, reply, ctx);
-            }
-            Err(CallFailure::Rpc(error))
-                if error.message.contains("only supports paginated threads") =>
-            {
-                let message = "An older version of Codex began this session, and this version \
-                               cannot take its turns back. Fork it, or send what should be \
-                               different.";
-                let failure = Failure::new(ErrorCode::MethodNotSupported, message);
-                return answer(reply, Err(failure.into()));
-            }
-            Err(error) => return self.acted("thread/rollback", Err(error), reply, ctx),
-        };
-        let ids: Vec<String> = rolling.turns.iter().map(|turn| turn.id.clone()).collect();
-        let writes = self.state.rolled_back(rolling.turns);
-        self.note(writes);
-        if let Some(thread) = result.get("thread") {
-            self.adopt(thread);
-            self.note(Writes { thread: true, ..Writes::default() });
-        }
-        let payload = json!({ "threadId": self.id, "turnIds": ids });
-        self.tell_when_durable("session_rolled_back", false, &payload);
-        self.tell_with_change("rolled_back");
-        self.when_durable(Box::new(move |_, _, stored| {
-            answer(reply, stored.map(|()| result).map_err(SessionError::from));
-        }));
     }
 }
 
-fn turn_runs() -> Failure {
+pub(super) fn turn_runs() -> Failure {
     let message = "A turn runs in this session; interrupt it or wait for its end.";
     Failure::new(ErrorCode::InvalidState, message)
 }

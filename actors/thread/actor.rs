@@ -154,8 +154,8 @@ pub(super) struct Thread {
     pub(super) waiting: VecDeque<(SendMessage, Reply<MessageAccepted>)>,
     /// Whether it is being looked up which turns are to be taken back.
     pub(super) rolling_back: bool,
-    /// Whether another thread is being started in the place of one that never had a turn.
-    pub(super) recreating: bool,
+    /// Whether another thread is being started in the place of the one behind the session.
+    pub(super) replacing: bool,
     /// A turn of which the child says that it no longer runs, before it has said how it ended.
     pub(super) ending: Option<String>,
     /// Whether it is being removed: what else the child said in the same batch is passed over.
@@ -232,7 +232,7 @@ impl Thread {
             waiting: VecDeque::new(),
             ending: None,
             rolling_back: false,
-            recreating: false,
+            replacing: false,
             removing: false,
             deleted: None,
             parked: None,

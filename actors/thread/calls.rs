@@ -7,18 +7,18 @@ use cm_core::wire::{MessageAccepted, SendMessage, SessionCreated, SessionSummary
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::actions::{RollingBack, ThreadAction};
+use super::actions::ThreadAction;
 use super::error::SessionError;
 use super::messages::{Deleted, Reply, SteerFailure};
 use super::recovery::Comparison;
 use super::registry_create::Remarks;
+use super::roll_back::RollingBack;
 
 /// A call that waits, and what its answer is for.
 #[derive(Debug)]
 pub(super) enum Pending {
-    /// `thread/resume` before something else. `loads` says that the child did not have the thread:
-    /// then what it echoes is what is in force.
-    Resume { then: AfterResume, controls: Controls, loads: bool },
+    /// `thread/resume` before something else.
+    Resume { then: AfterResume, controls: Controls, echo: Echo },
     /// `turn/start`.
     TurnStart {
         text: String,
@@ -47,8 +47,9 @@ pub(super) enum Pending {
     /// `thread/unarchive`.
     Unarchive { reply: Reply<SessionCreated> },
     /// `thread/delete`, or `thread/archive` where the version has none.
-    /// `file` is the session's file where it is the runtime's to remove.
-    Delete { file: Option<PathBuf>, reply: Reply<Deleted> },
+    /// `file` is the session's file where it is the runtime's to remove; that many files of
+    /// `former` threads of the session were removed already.
+    Delete { file: Option<PathBuf>, former: u32, reply: Reply<Deleted> },
     /// `thread/backgroundTerminals/clean`: what an interrupt left running.
     CleanTerminals,
     /// Something that the runtime does with the thread.
@@ -96,6 +97,18 @@ impl Pending {
                 | Self::Resume { then: AfterResume::Compare, .. }
         )
     }
+}
+
+/// What the controls that a resume echoes stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Echo {
+    /// The child loads the thread: they are in force from now on.
+    Loaded,
+    /// The child has it loaded and was told controls just now: they are those, or it did not take
+    /// them.
+    Told,
+    /// The child has it loaded, and keeps its controls until a turn names others.
+    Kept,
 }
 
 /// What a resume is for.

@@ -209,7 +209,7 @@ impl Thread {
             || (self.recovery.running && self.recovery.wanted)
             || self.ending.is_some()
             || self.rolling_back
-            || self.recreating
+            || self.replacing
             || self.pending.values().any(|pending| {
                 matches!(
                     pending,
@@ -380,8 +380,8 @@ impl Thread {
             Pending::Interrupt { turn_id, tries, reply } => {
                 self.interrupted(turn_id, outcome, tries, reply, ctx);
             }
-            Pending::Resume { then, controls, loads } => {
-                self.resumed(outcome, controls, loads, then, ctx);
+            Pending::Resume { then, controls, echo } => {
+                self.resumed(outcome, controls, echo, then, ctx);
             }
             Pending::FirstName { remarks, result, reply } => {
                 if let Err(error) = outcome {
@@ -402,7 +402,9 @@ impl Thread {
             }
             Pending::Unload { action, reply } => self.unloaded(outcome, action, reply, ctx),
             Pending::RollBack { rolling, reply } => self.rolled_back(outcome, rolling, reply, ctx),
-            Pending::Delete { file, reply } => self.deleted(outcome, file, reply, ctx),
+            Pending::Delete { file, former, reply } => {
+                self.deleted(outcome, file, former, reply, ctx);
+            }
             Pending::CleanTerminals => {
                 if let Err(error) = outcome {
                     tracing::debug!(thread = %self.id, %error, "no terminals were cleaned");

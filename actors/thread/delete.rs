@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use actix::prelude::*;
 use cm_core::event::{Audience, Durability, FrameBatch};
+use cm_core::ids::ThreadId;
 use cm_core::request::ExpiryReason;
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ use super::calls::{Pending, answer};
 use super::error::SessionError;
 use super::frames;
 use super::messages::{Deleted, Reply, ThreadDeleted};
-use crate::app_server::CallFailure;
+use crate::app_server::{AppServerHandle, CallFailure};
 use crate::clock;
 use crate::store::{StoreError, remove_thread};
 
@@ -21,7 +22,7 @@ const DELETED_MESSAGE: &str = "This chat was permanently deleted and is no longe
 
 impl Deleted {
     /// A session that was deleted now.
-    pub(super) fn now(session_id: cm_core::ids::ThreadId, title: Option<String>) -> Self {
+    pub(super) fn now(session_id: ThreadId, title: Option<String>) -> Self {
         let deleted_at = clock::now_iso();
         Self {
             status: "deleted",
@@ -44,13 +45,27 @@ impl Thread {
         let path = self.state.record.thread.get("path").and_then(Value::as_str).map(PathBuf::from);
         let path = path.filter(|_| method == "thread/delete");
         let look = self.shared.paths.look(move || path.filter(|path| path.is_file()));
-        self.spawn_busy(look, ctx, move |thread, file, ctx| {
+        let app_server = self.shared.app_server.clone();
+        let former = match method {
+            "thread/delete" => self.state.record.replaced.clone(),
+            // They are in the archive.
+            _ => Vec::new(),
+        };
+        let work = async move {
+            let former = delete_former(&app_server, former).await?;
+            // A file that cannot be looked at is not counted.
+            Ok((former, look.await.ok().flatten()))
+        };
+        self.spawn_busy(work, ctx, move |thread, known: Result<_, CallFailure>, ctx| {
             if let Some(deleted) = &thread.deleted {
                 return answer(reply, Err(SessionError::Deleted(deleted.clone())));
             }
-            // A file that cannot be looked at is not counted.
-            let file = file.ok().flatten();
-            thread.call(method, json!({}), Pending::Delete { file, reply }, ctx);
+            match known {
+                Ok((former, file)) => {
+                    thread.call(method, json!({}), Pending::Delete { file, former, reply }, ctx);
+                }
+                Err(error) => answer(reply, Err(error.failure(method).into())),
+            }
         });
     }
 
@@ -58,6 +73,7 @@ impl Thread {
         &mut self,
         outcome: Result<Value, CallFailure>,
         file: Option<PathBuf>,
+        former: u32,
         reply: Reply<Deleted>,
         ctx: &mut Context<Self>,
     ) {
@@ -66,7 +82,7 @@ impl Thread {
         {
             // Codex 0.169 keeps what forks are built on: it goes to its archive.
             if file.is_some() && error.is_forked_from() {
-                let pending = Pending::Delete { file: None, reply };
+                let pending = Pending::Delete { file: None, former, reply };
                 return self.call("thread/archive", json!({}), pending, ctx);
             }
             return self.explain(error.failure("thread/delete"), ctx, |_, failure, _| {
@@ -84,7 +100,7 @@ impl Thread {
         let journal = self.shared.journal.clone();
         let work = async move {
             let mut batches = store.read(move |store| remove_thread(store, &id)).await?;
-            body.deleted_files = u32::from(gone.await.unwrap_or(false));
+            body.deleted_files = former + u32::from(gone.await.unwrap_or(false));
             let mut told = FrameBatch::default();
             let (to, class) = (Audience::Everyone, Durability::DurableFirst);
             let id = body.session_id.clone();
@@ -145,4 +161,23 @@ impl Thread {
             }
         }
     }
+}
+
+/// Deletes the threads in whose place others are; answers how many there were. They come first: a
+/// deletion that fails can be repeated.
+async fn delete_former(
+    app_server: &AppServerHandle,
+    former: Vec<ThreadId>,
+) -> Result<u32, CallFailure> {
+    let mut deleted = 0;
+    // The newest ones are built on the older ones.
+    for thread_id in former.into_iter().rev() {
+        let params = json!({ "threadId": thread_id });
+        match app_server.call("thread/delete", params, None, false).await {
+            Ok(_) => deleted += 1,
+            Err(error) if error.is_unknown_thread() || error.is_forked_from() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(deleted)
 }

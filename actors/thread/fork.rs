@@ -5,6 +5,7 @@
 //! new session: the fork's actor is there before anything else of the fork is looked at.
 
 use actix::prelude::*;
+use cm_core::compat::Version;
 use cm_core::ids::ThreadId;
 use cm_core::thread::{ThreadRecord, Writes};
 use cm_core::wire::{RuntimeControls, SessionCreated};
@@ -53,16 +54,7 @@ impl ThreadRegistry {
             return answer(reply, Err(CallFailure::unknown_method(METHOD).into()));
         }
         let controls = source.controls.clone();
-        let mut params = json!({
-            "threadId": source.runtime_id(),
-            "sandbox": controls.filesystem_sandbox.as_str(),
-            "approvalPolicy": controls.approval_policy_param(up.profile.version),
-            "config": controls.config_param(),
-            "excludeTurns": true,
-        });
-        if let Some(model) = &controls.model {
-            params["model"] = json!(model);
-        }
+        let params = fork_params(&source, up.profile.version);
         let token = self.shared.next_token();
         let owner = Owner::Registry { token };
         let call = Call { owner, method: METHOD, params, deadline: None, background: false };
@@ -79,6 +71,22 @@ impl ThreadRegistry {
         };
         self.creating.insert(token, pending);
     }
+}
+
+/// Params of `thread/fork`, for all of a session.
+pub(super) fn fork_params(source: &ThreadRecord, version: Option<Version>) -> Value {
+    let controls = &source.controls;
+    let mut params = json!({
+        "threadId": source.runtime_id(),
+        "sandbox": controls.filesystem_sandbox.as_str(),
+        "approvalPolicy": controls.approval_policy_param(version),
+        "config": controls.config_param(),
+        "excludeTurns": true,
+    });
+    if let Some(model) = &controls.model {
+        params["model"] = json!(model);
+    }
+    params
 }
 
 impl Thread {

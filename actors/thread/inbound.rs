@@ -87,6 +87,9 @@ impl Thread {
         if self.removing || self.deleted.is_some() {
             return;
         }
+        if self.is_of_another_thread(item) {
+            return self.take_foreign(batch, item);
+        }
         match &item.kind {
             #[cfg(test)]
             InboundKind::Notification { method, .. } if method.name() == "test/panic" => {
@@ -96,6 +99,7 @@ impl Thread {
                 self.notification(batch, item, method, params.as_ref());
                 self.turn_over(ctx);
                 self.interrupt_mistrusted(ctx);
+                self.look_for_reverted(ctx);
             }
             InboundKind::Request { id, method, params } => {
                 self.request(batch, item, id, method, params.as_ref());
@@ -247,6 +251,9 @@ impl Thread {
                 }
             }
             "thread/closed" => self.loaded = None,
+            "thread/reverted" if std::mem::take(&mut self.recovery.reverts) => {}
+            // Somebody else asked for it, or it was done after all.
+            "thread/reverted" => self.may_be_reverted(),
             "serverRequest/resolved" => {
                 let body = body();
                 let rpc_id = body.get("requestId").cloned();
@@ -340,6 +347,7 @@ fn is_followed(method: &str) -> bool {
             | "thread/archived"
             | "thread/unarchived"
             | "thread/closed"
+            | "thread/reverted"
             | "serverRequest/resolved"
     );
     others || ends_turn(method)

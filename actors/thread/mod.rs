@@ -15,11 +15,11 @@
 //! - `actor`: a thread's state; `notes`: what it notes for the store; `flush`: how that becomes
 //!   durable and visible.
 //! - `inbound`: what the child says of it; `frames`: the stream events that this becomes.
-//! - `actions`: what the runtime does with a thread beside turns; `fork`: a session that begins with
-//!   the history of another one.
+//! - `actions`: what the runtime does with a thread beside turns; `roll_back`: turns that are taken
+//!   back; `fork`: a session that begins with the history of another one.
 //! - `commands`: messages and turns; `interrupt`: turns that are stopped; `sessions`: creation,
-//!   names, archive; `delete`: its end; `recreate`: another thread for a session that never had a turn
-//!   and that the runtime lost; `assign`: which project it is in; `requests`: approvals, questions and
+//!   names, archive; `delete`: its end; `replace`: another thread of the runtime behind a session, of
+//!   which `recreate` is for one that never had a turn and that the runtime lost; `assign`: which project it is in; `requests`: approvals, questions and
 //!   tool calls; `controls`: what a turn may do; `rows`: rows of the transcript that are not the
 //!   runtime's; `calls`: calls of the child that these wait for.
 //! - `subagents`: threads that the agent of another one starts.
@@ -63,7 +63,9 @@ mod registry_list;
 mod registry_recovery;
 mod registry_requests;
 mod registry_sync;
+mod replace;
 mod requests;
+mod roll_back;
 mod rows;
 mod sessions;
 mod snapshot;

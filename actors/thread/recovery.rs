@@ -64,6 +64,10 @@ pub(super) struct Recovery {
     /// The runtime changed the thread at this time (epoch seconds), since its history was compared:
     /// another client has worked on it.
     pub(super) behind: Option<i64>,
+    /// Whether the runtime may have taken turns back that are still shown.
+    pub(super) reverted: bool,
+    /// Whether it is still to say that it took turns back which it was asked to.
+    pub(super) reverts: bool,
     /// Whether that goes on now: messages wait for it.
     pub(super) running: bool,
     /// Whether the runtime loaded the thread with other controls than it was asked for.
@@ -221,12 +225,17 @@ impl Thread {
         ctx: &mut Context<Self>,
     ) {
         let mut history: Vec<HistoryTurn<'_>> = Vec::new();
+        let mut is_told = !comparison.pages.is_empty();
         for page in &comparison.pages {
             let turns = match comparison.paged {
                 true => read_turns_page(page.get()).map(|page| page.turns),
                 false => read_thread_turns(page.get()),
             };
+            is_told &= turns.is_some();
             history.extend(turns.unwrap_or_default());
+        }
+        if is_told && std::mem::take(&mut self.recovery.reverted) {
+            self.forget_turns(known.taken_back(&history));
         }
         let is_foreign = self.recovery.behind.is_some() && !self.recovery.wanted;
         if is_foreign && !known.has_one_of(&history) {

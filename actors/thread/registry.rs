@@ -23,11 +23,11 @@ use super::messages::{
     Command, DecideRequest, Deleted, ParkAll, ReadRequestParams, ThreadDeleted, ToThread,
 };
 use super::paths::Paths;
-use super::recreate::PendingRecreate;
 use super::registry_create::PendingCreate;
 use super::registry_recovery::Recovering;
 use super::registry_requests::Own;
 use super::registry_sync::Syncing;
+use super::replace::PendingReplace;
 use crate::app_server::{AppServerHandle, RuntimeUp};
 use crate::handle::Handle;
 use crate::index::SessionIndex;
@@ -95,9 +95,9 @@ pub struct ThreadRegistry {
     /// `thread/start` calls that wait.
     pub(super) creating: HashMap<u64, PendingCreate>,
     /// Sessions for which another thread is being started.
-    pub(super) recreating: HashMap<u64, PendingRecreate>,
-    /// Sessions by the id of the runtime's thread, where that is another one. One entry for each
-    /// thread that was started so; they stay, because the runtime may still speak of a deleted one.
+    pub(super) replacing: HashMap<u64, PendingReplace>,
+    /// Sessions by the id of the runtime's thread, where that is or was another one. One entry for
+    /// each thread that was started so; they stay, because the runtime may still speak of it.
     pub(super) aliases: HashMap<ThreadId, ThreadId>,
     /// Sessions deleted in this life of the manager.
     pub(super) tombstones: HashMap<ThreadId, Deleted>,
@@ -158,7 +158,7 @@ pub fn registry_spec(
                 runtime: None,
                 newest: Incarnation::default(),
                 creating: HashMap::new(),
-                recreating: HashMap::new(),
+                replacing: HashMap::new(),
                 aliases: HashMap::new(),
                 tombstones: HashMap::new(),
                 settled: HashSet::new(),
@@ -231,8 +231,8 @@ impl ThreadRegistry {
         if let Some(parent) = &stored.record.parent {
             self.remember_parent(&id, parent);
         }
-        if let Some(runtime_id) = &stored.record.runtime_id {
-            self.aliases.insert(runtime_id.clone(), id.clone());
+        for alias in stored.record.aliases() {
+            self.aliases.insert(alias.clone(), id.clone());
         }
         let loaded = self.loaded.remove(&id);
         let (shared, runtime) = (self.shared.clone(), self.runtime.clone());

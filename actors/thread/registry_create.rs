@@ -124,7 +124,7 @@ impl ThreadRegistry {
     /// The child answered `thread/start` or `thread/fork`; the thread's actor is there before anything else of the
     /// thread is looked at.
     pub(super) fn created(&mut self, token: u64, outcome: &CallOutcome) {
-        if self.recreated(token, outcome) {
+        if self.replaced(token, outcome) {
             return;
         }
         let Some(pending) = self.creating.remove(&token) else {
@@ -165,6 +165,7 @@ impl ThreadRegistry {
             version: THREAD_RECORD_VERSION,
             id: id.clone(),
             runtime_id: None,
+            replaced: Vec::new(),
             title: None,
             cwd,
             controls,
@@ -198,7 +199,7 @@ impl ThreadRegistry {
 
     /// Every session that was being created fails: the child is gone.
     pub(super) fn fail_creating(&mut self) {
-        for (_, pending) in self.recreating.drain() {
+        for (_, pending) in self.replacing.drain() {
             pending.fail();
         }
         for (_, pending) in self.creating.drain() {
@@ -214,6 +215,7 @@ impl ThreadRegistry {
             version: THREAD_RECORD_VERSION,
             id: id.clone(),
             runtime_id: None,
+            replaced: Vec::new(),
             title: None,
             cwd: self.shared.config.default_cwd.to_string_lossy().into_owned(),
             controls: self.defaults(),

@@ -185,8 +185,7 @@ impl ThreadRegistry {
                     Some(stored) => {
                         registry.start_stored(stored, loaded.child);
                     }
-                    // Codex 0.106 says that a thread is idle before it answers what started it.
-                    None if tells_status_only(&batch, &shares, &id) => {}
+                    None if tells_of_no_session(&batch, &shares, &id) => {}
                     None => {
                         let record = registry.unknown_record(&id);
                         registry.start_fresh(record);
@@ -379,13 +378,14 @@ impl ThreadRegistry {
     }
 }
 
-/// Whether nothing is told of a thread but its status: that alone makes no session.
-fn tells_status_only(batch: &Batch, shares: &[(ThreadId, Vec<usize>)], id: &ThreadId) -> bool {
+/// Whether only such things are told of a thread as come before the answer to what started it, when
+/// it is not known yet whose it is: Codex 0.106 says that it is idle, 0.169 warns.
+fn tells_of_no_session(batch: &Batch, shares: &[(ThreadId, Vec<usize>)], id: &ThreadId) -> bool {
     let share = shares.iter().find(|(share, _)| share == id);
     let mut items = share.into_iter().flat_map(|(_, items)| items);
     items.all(|index| {
         let kind = batch.items.get(*index).map(|item| &item.kind);
         matches!(kind, Some(InboundKind::Notification { method, .. })
-            if method.name() == "thread/status/changed")
+            if matches!(method.name(), "thread/status/changed" | "warning"))
     })
 }

@@ -110,7 +110,7 @@ fn read_rows(store: &dyn Store, after: Option<&[u8]>) -> Result<Rows, StoreError
     let mut rows = Vec::with_capacity(records.len());
     let mut aliases = Aliases::new();
     for record in &records {
-        aliases.extend(record.runtime_id.clone().map(|runtime_id| (runtime_id, record.id.clone())));
+        aliases.extend(record.aliases().map(|alias| (alias.clone(), record.id.clone())));
         // One that is at something says so itself when its actor starts.
         match SessionRow::encode(&view::summary(record, view::IDLE)) {
             Ok(row) => rows.push(row),

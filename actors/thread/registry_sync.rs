@@ -114,11 +114,17 @@ enum Found {
     Changed(ThreadId, ListedChange),
 }
 
-/// Compares a page with the store. Runs where that is read.
-fn compare(store: &dyn Store, page: ListedPage) -> Result<Vec<Found>, StoreError> {
+/// Compares a page with the store; each thread with the id by which the runtime knows it. Runs where
+/// the store is read.
+fn compare(
+    store: &dyn Store,
+    page: Vec<(ThreadId, ListedThread)>,
+) -> Result<Vec<Found>, StoreError> {
     let mut found = Vec::new();
-    for listed in page.threads {
+    for (runtime_id, listed) in page {
         match read_thread_record(store, &listed.id) {
+            // Another thread has taken its place.
+            Ok(Some(record)) if *record.runtime_id() != runtime_id => {}
             Ok(Some(record)) => {
                 let change = listed.change(&record);
                 if change != ListedChange::default() {
@@ -212,12 +218,12 @@ impl ThreadRegistry {
                 return;
             }
         };
-        for listed in &mut page.threads {
-            if let Some(session) = self.aliases.get(&listed.id) {
-                listed.id.clone_from(session);
-            }
-        }
         let next = page.next_cursor.take();
+        let of_session = |mut listed: ListedThread| {
+            let session = self.session_of(&listed.id).clone();
+            (std::mem::replace(&mut listed.id, session), listed)
+        };
+        let page: Vec<_> = page.threads.into_iter().map(of_session).collect();
         let store = self.shared.store.clone();
         let work = async move { store.read(move |store| compare(store, page)).await };
         ctx.spawn(work.into_actor(self).map(move |found, registry, ctx| {
@@ -265,8 +271,9 @@ impl ThreadRegistry {
                 Found::Unknown(listed) => {
                     // One that is being made here is in the list before its actor is there.
                     let is_ours = self.threads.contains_key(&listed.id)
+                        || self.aliases.contains_key(&listed.id)
                         || self.tombstones.contains_key(&listed.id);
-                    if !is_ours && self.creating.is_empty() {
+                    if !is_ours && self.creating.is_empty() && self.replacing.is_empty() {
                         unknown.push(listed);
                     }
                 }

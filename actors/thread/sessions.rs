@@ -10,7 +10,7 @@ use cm_core::wire::{DynamicTool, RuntimeControls, SessionCreated, SessionSummary
 use serde_json::{Value, json};
 
 use super::actor::Thread;
-use super::calls::{AfterResume, Pending, answer};
+use super::calls::{AfterResume, Echo, Pending, answer};
 use super::error::SessionError;
 use super::messages::Reply;
 use super::registry_create::Remarks;
@@ -77,6 +77,18 @@ impl Thread {
         then: AfterResume,
         ctx: &mut Context<Self>,
     ) {
+        let echo = if self.is_loaded() { Echo::Kept } else { Echo::Loaded };
+        self.resume_as(controls, then, echo, ctx);
+    }
+
+    /// The same, where it is known what the echo stands for.
+    pub(super) fn resume_as(
+        &mut self,
+        controls: Controls,
+        then: AfterResume,
+        echo: Echo,
+        ctx: &mut Context<Self>,
+    ) {
         let version = self.runtime.as_ref().and_then(|up| up.profile.version);
         let mut params = json!({
             "approvalPolicy": controls.approval_policy_param(version),
@@ -87,22 +99,30 @@ impl Thread {
         if let Some(tools) = &self.state.record.dynamic_tools {
             params["dynamicTools"] = tools.clone();
         }
-        let pending = Pending::Resume { then, controls, loads: !self.is_loaded() };
-        self.call("thread/resume", params, pending, ctx);
+        self.call("thread/resume", params, Pending::Resume { then, controls, echo }, ctx);
     }
 
     pub(super) fn resumed(
         &mut self,
         outcome: Result<Value, CallFailure>,
         controls: Controls,
-        loads: bool,
+        echo: Echo,
         then: AfterResume,
         ctx: &mut Context<Self>,
     ) {
         let result = match outcome {
             Ok(result) => result,
             // A loaded thread without a first turn cannot be resumed, and need not be.
-            Err(error) if error.is_unknown_thread() && !loads && then.is_send() => Value::Null,
+            Err(error)
+                if error.is_unknown_thread()
+                    && match echo {
+                        Echo::Loaded => false,
+                        Echo::Told => !self.state.record.materialized,
+                        Echo::Kept => then.is_send(),
+                    } =>
+            {
+                Value::Null
+            }
             // Nothing was said in it, so nothing is lost. No other thread that is not found is begun
             // anew.
             Err(error) if error.is_unknown_thread() && !self.state.record.materialized => {
@@ -111,11 +131,10 @@ impl Thread {
             Err(error) => return self.resume_failed(error, then, ctx),
         };
         let version = self.runtime.as_ref().and_then(|up| up.profile.version);
-        // A thread that was loaded already keeps its settings until a turn names others.
-        if loads && let Err(difference) = controls.check_echo(version, &result) {
-            let message = format!(
-                "The Codex runtime did not resume the session with its controls: {difference}."
-            );
+        let counts = echo != Echo::Kept;
+        if counts && let Err(difference) = controls.check_echo(version, &result) {
+            let message =
+                format!("The Codex runtime did not take the session's controls: {difference}.");
             self.recovery.wanted = false;
             self.set_problem("controls_not_taken", message.clone());
             then.refuse(SessionError::failed(ErrorCode::CodexError, message));
@@ -123,18 +142,18 @@ impl Thread {
             return self.finish_recovery(ctx);
         }
         self.recovery.mistrusted = false;
-        if loads {
+        if counts {
             self.in_force = Some(controls.clone());
         }
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         if let Some(thread) = result.get("thread") {
-            if let Some(at) = thread.get("updatedAt").and_then(Value::as_i64).filter(|_| loads) {
+            if let Some(at) = thread.get("updatedAt").and_then(Value::as_i64).filter(|_| counts) {
                 self.fell_behind(at);
             }
             self.adopt(thread);
             self.note(Writes { thread: true, ..Writes::default() });
         }
-        if loads {
+        if counts {
             self.clear_problem(&["thread_in_use", "resume_failed", "controls_not_taken"]);
             if let Some(loaded) = self.loaded.filter(|_| self.must_compare()) {
                 self.compare(loaded, ctx);

@@ -96,6 +96,7 @@ mod read_model;
 mod recovery;
 mod repeats;
 mod request_policy;
+mod roll_back;
 mod schemathesis;
 mod security;
 mod session_list;

@@ -16,14 +16,17 @@ use crate::fake_app::{create, with_fake};
 pub(crate) const OFTEN: (&str, &str) = ("CODEX_MANAGER_THREAD_SYNC_MS", "100");
 
 /// Another client, with an app-server of its own.
-struct Other {
-    client: AppServerClient,
+pub(crate) struct Other {
+    pub(crate) client: AppServerClient,
     workspace: std::path::PathBuf,
 }
 
 impl Other {
     fn start(bench: &Bench) -> Self {
-        let version = if bench.kind == Kind::CodexNew { CODEX_NEW } else { CODEX_OLD };
+        Self::of(bench, if bench.kind == Kind::CodexNew { CODEX_NEW } else { CODEX_OLD })
+    }
+
+    pub(crate) fn of(bench: &Bench, version: &str) -> Self {
         let binary = codex_binary(version).expect("tests/run installs the codex versions");
         let (home, workspace) = (bench.app.codex_home(), bench.app.workspace());
         let environment = [
@@ -36,7 +39,7 @@ impl Other {
         Self { client, workspace }
     }
 
-    fn thread(&mut self) -> String {
+    pub(crate) fn thread(&mut self) -> String {
         let params = json!({
             "cwd": self.workspace, "approvalPolicy": "on-request", "sandbox": "read-only",
         });
@@ -51,7 +54,7 @@ impl Other {
     }
 
     /// Plays a turn in which the agent says something.
-    fn turn(&mut self, thread: &str, words: &str) {
+    pub(crate) fn turn(&mut self, thread: &str, words: &str) {
         let message = prompt("theirs", [say(words)]);
         let input = json!([{ "type": "text", "text": message, "text_elements": [] }]);
         let params = json!({ "threadId": thread, "input": input });
@@ -62,14 +65,14 @@ impl Other {
     }
 
     /// Ends the client: its threads are free for others.
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.client.close_stdin();
         self.client.wait_exit(DEADLINE);
     }
 }
 
 /// What the agent said in a session, in order.
-fn said(app: &TestApp, session: &str) -> Vec<String> {
+pub(crate) fn said(app: &TestApp, session: &str) -> Vec<String> {
     let detail = app.detail(session);
     rows(&detail, "agentMessage").into_iter().map(|row| text(&row["content"])).collect()
 }
@@ -86,7 +89,7 @@ pub(crate) fn row(app: &TestApp, session: &str, query: &str) -> Option<Value> {
 
 /// Waits until a session says this.
 #[track_caller]
-fn wait_said(app: &TestApp, session: &str, words: &[&str]) {
+pub(crate) fn wait_said(app: &TestApp, session: &str, words: &[&str]) {
     let what = format!("{session} says {words:?}");
     wait_until(&what, DEADLINE, || said(app, session) == words);
 }

@@ -146,7 +146,7 @@ impl MethodRule {
 
     /// No call is ever answered, though it is done.
     pub fn never() -> Self {
-        Self::default().with("never", json!(true))
+        Self::default().unanswered()
     }
 
     /// Every call is answered `copies` times.
@@ -172,6 +172,11 @@ impl MethodRule {
     /// Every call is answered with this result, and nothing is done.
     pub fn result(result: Value) -> Self {
         Self::default().with("result", result)
+    }
+
+    /// As it is, and never answered.
+    pub fn unanswered(self) -> Self {
+        self.with("never", json!(true))
     }
 
     /// These members replace those of the correct result.

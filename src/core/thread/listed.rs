@@ -179,6 +179,7 @@ mod tests {
             version: THREAD_RECORD_VERSION,
             id: ThreadId::parse("t").unwrap(),
             runtime_id: None,
+            replaced: Vec::new(),
             title: None,
             cwd: "/".to_owned(),
             controls: Controls::default(),

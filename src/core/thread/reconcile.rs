@@ -65,6 +65,28 @@ impl StoredHistory {
         ids.is_empty() || history.iter().any(|past| ids.contains(past.id.as_str()))
     }
 
+    /// Turns that the runtime took back, where it may have: those that are over, are not in its
+    /// history, and come after some turn of it. All are, when that has none any more. One whose end
+    /// the runtime never told is not among them: it may not have been written.
+    pub fn taken_back(&self, history: &[HistoryTurn<'_>]) -> Vec<TurnRecord> {
+        let told: HashSet<&str> = history.iter().map(|past| past.id.as_str()).collect();
+        let in_history = |turn: &&TurnRecord| told.contains(turn.id.as_str());
+        let oldest = self.turns.iter().filter(in_history).map(|turn| turn.ordinal).min();
+        let from = match (oldest, history.is_empty()) {
+            (Some(oldest), _) => oldest,
+            (None, true) => 0,
+            (None, false) => return Vec::new(),
+        };
+        let gone = self.turns.iter().filter(|turn| {
+            turn.ordinal >= from
+                && !told.contains(turn.id.as_str())
+                && turn.status != TurnStatus::InProgress
+                && !turn.ended_by_manager
+                && !turn.rolled_back
+        });
+        gone.cloned().collect()
+    }
+
     fn ids(&self) -> HashSet<&str> {
         self.turns.iter().map(|turn| turn.id.as_str()).collect()
     }

@@ -17,6 +17,10 @@ pub const THREAD_RECORD_VERSION: u32 = 2;
 /// Characters of the first message that are kept.
 const PREVIEW_CHARS: usize = 200;
 
+/// Former threads of a session that are remembered. Overflow rule: the oldest is forgotten; it stays
+/// in the runtime's archive, and is a session of its own from then on.
+const MOST_REPLACED: usize = 100;
+
 /// A thread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThreadRecord {
@@ -25,9 +29,13 @@ pub struct ThreadRecord {
     /// Session id.
     pub id: ThreadId,
     /// The runtime's thread where its id is another one: it took the place of one that never had a
-    /// turn.
+    /// turn, or of one whose latest turns were taken back.
     #[serde(default)]
     pub runtime_id: Option<ThreadId>,
+    /// Threads in whose place others are, and that the runtime still has in its archive; the newest
+    /// last. Nothing that is said of them is the session's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<ThreadId>,
     /// Title, once one was given.
     pub title: Option<Title>,
     /// Working directory.
@@ -85,6 +93,22 @@ impl ThreadRecord {
     /// The id by which the runtime knows the thread.
     pub fn runtime_id(&self) -> &ThreadId {
         self.runtime_id.as_ref().unwrap_or(&self.id)
+    }
+
+    /// Another thread of the runtime takes the place of the one behind the session. `keeps` says
+    /// that the runtime still has the former one.
+    pub fn take_runtime(&mut self, runtime_id: ThreadId, keeps: bool) {
+        let former = self.runtime_id.replace(runtime_id).unwrap_or_else(|| self.id.clone());
+        if keeps {
+            let over = (self.replaced.len() + 1).saturating_sub(MOST_REPLACED);
+            self.replaced.drain(..over);
+            self.replaced.push(former);
+        }
+    }
+
+    /// Threads of the runtime beside the session's id that are, or were, behind it.
+    pub fn aliases(&self) -> impl Iterator<Item = &ThreadId> {
+        self.runtime_id.iter().chain(&self.replaced).filter(|id| **id != self.id)
     }
 
     /// The title to show: the given one, the runtime's name, the preview, or `New chat`.

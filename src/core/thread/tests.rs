@@ -18,6 +18,7 @@ fn state() -> ThreadState {
         version: THREAD_RECORD_VERSION,
         id: ThreadId::parse("t").unwrap(),
         runtime_id: None,
+        replaced: Vec::new(),
         title: None,
         cwd: "/".to_owned(),
         controls: Controls::default(),
@@ -290,6 +291,67 @@ fn a_history_of_thread_read_is_taken_newest_first() {
     assert!(turns[0].items.is_empty(), "what is no item is left out");
     assert_eq!(read_turns_page(&text), None);
     assert_eq!(read_thread_turns("null"), None);
+}
+
+#[test]
+fn turns_that_the_runtime_took_back_are_those_behind_what_it_has() {
+    let turn = |ordinal: u32, change: &dyn Fn(&mut TurnRecord)| {
+        let mut turn = TurnRecord {
+            ordinal,
+            id: format!("u{ordinal}"),
+            status: TurnStatus::Completed,
+            error: None,
+            started_ms: 1,
+            ended_ms: Some(2),
+            ended_by_manager: false,
+            rolled_back: false,
+        };
+        change(&mut turn);
+        turn
+    };
+    let turns = [
+        turn(0, &|_| {}),
+        turn(1, &|_| {}),
+        turn(2, &|_| {}),
+        turn(3, &|turn| turn.ended_by_manager = true),
+        turn(4, &|turn| turn.rolled_back = true),
+        turn(5, &|_| {}),
+        turn(6, &|turn| turn.status = TurnStatus::InProgress),
+    ];
+    let gone = |has: &[&str]| -> Vec<u32> {
+        let turns_of_page: Vec<Value> =
+            has.iter().map(|id| json!({ "id": id, "status": "completed", "items": [] })).collect();
+        let text = page(&json!(turns_of_page));
+        let history = read_turns_page(&text).unwrap().turns;
+        let gone = stored(&turns, &[]).taken_back(&history);
+        gone.iter().map(|turn| turn.ordinal).collect()
+    };
+    assert_eq!(gone(&["u1", "u0"]), [2, 5]);
+    assert_eq!(gone(&["u2"]), [5], "what is older than the page is not known to be gone");
+    assert_eq!(gone(&["new", "u1"]), [2, 5]);
+    assert_eq!(gone(&["u5", "u2"]), Vec::<u32>::new());
+    assert_eq!(gone(&["x", "y"]), Vec::<u32>::new(), "another history says nothing of this one");
+    assert_eq!(gone(&[]), [0, 1, 2, 5]);
+}
+
+#[test]
+fn the_threads_that_were_replaced_are_remembered_up_to_a_number() {
+    let id = |id: &str| ThreadId::parse(id).unwrap();
+    let mut record = state().record;
+    let session = record.id.clone();
+    record.take_runtime(id("lost"), false);
+    assert_eq!((record.runtime_id(), record.replaced.len()), (&id("lost"), 0));
+    record.take_runtime(id("first"), true);
+    assert_eq!(record.replaced, [id("lost")]);
+    let mut record = state().record;
+    record.take_runtime(id("first"), true);
+    assert_eq!(record.replaced.as_slice(), std::slice::from_ref(&session));
+    assert_eq!(record.aliases().collect::<Vec<_>>(), [&id("first")], "its own id is no alias");
+    for number in 0..200 {
+        record.take_runtime(id(&format!("f{number}")), true);
+    }
+    assert_eq!((record.replaced.len(), record.runtime_id()), (100, &id("f199")));
+    assert_eq!(record.replaced.last(), Some(&id("f198")));
 }
 
 proptest! {

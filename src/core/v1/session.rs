@@ -112,6 +112,7 @@ fn record(parts: &mut SessionParts) -> ThreadRecord {
         version: THREAD_RECORD_VERSION,
         id: meta.id.clone(),
         runtime_id: None,
+        replaced: Vec::new(),
         title: title.or(named),
         cwd: meta.cwd.clone(),
         controls: parts.controls.clone(),

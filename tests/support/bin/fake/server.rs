@@ -203,9 +203,13 @@ fn call(shared: &Arc<Shared>, id: &RpcId, method: &str, params: &Value) {
     }
     let initialized = method == "initialize" && answer.is_ok();
     let started = (method == "thread/start").then(|| answer.as_ref().ok().cloned()).flatten();
+    let reverted = method == "thread/revert" && rule.result.is_none() && answer.is_ok();
     reply(shared, &rule, silent, id, answer);
     if let Some(opened) = started {
         shared.output.notify("thread/started", &json!({ "thread": opened["thread"] }));
+    }
+    if reverted {
+        shared.output.notify("thread/reverted", &json!({ "threadId": params["threadId"] }));
     }
     if initialized {
         // On a thread of its own: a step may wait for an answer, which this one has to read.
@@ -291,6 +295,17 @@ fn answer_to(shared: &Shared, method: &str, params: &Value) -> Answer {
             json!({ "thread": threads.get(params)?.object(with_turns) })
         }
         "thread/turns/list" => threads.get(params)?.turns(),
+        // These are known where a script says so.
+        "thread/revert" => {
+            let thread = threads.get(params)?;
+            thread.revert(params["beforeTurnId"].as_str().unwrap_or_default())?;
+            thread.opened(false)
+        }
+        "thread/rollback" => {
+            let thread = threads.get(params)?;
+            thread.roll_back(params["numTurns"].as_u64().unwrap_or(0));
+            thread.opened(false)
+        }
         "thread/name/set" => {
             let name = params["name"].as_str().ok_or("missing field `name`")?;
             threads.get(params)?.set_name(name);

@@ -163,6 +163,23 @@ impl Thread {
         self.turns.push(turn);
     }
 
+    /// Takes a turn and those after it back.
+    ///
+    /// # Errors
+    ///
+    /// The app-server's message for an unknown turn.
+    pub(super) fn revert(&mut self, turn_id: &str) -> Result<(), String> {
+        let place = self.turns.iter().position(|turn| turn["id"] == turn_id);
+        self.turns.truncate(place.ok_or_else(|| format!("turn not found: {turn_id}"))?);
+        Ok(())
+    }
+
+    /// Takes so many turns back.
+    pub(super) fn roll_back(&mut self, turns: u64) {
+        let turns = usize::try_from(turns).unwrap_or(usize::MAX);
+        self.turns.truncate(self.turns.len().saturating_sub(turns));
+    }
+
     /// The answer to `thread/turns/list`: everything on one page, newest first.
     pub(super) fn turns(&self) -> Value {
         let data: Vec<&Value> = self.turns.iter().rev().collect();
