@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cm_core::rpc::{RpcId, code, encode_request};
+use cm_core::rpc::{RpcId, encode_request};
 use serde_json::Value;
 
 use super::boot::OwnCall;
@@ -23,13 +23,13 @@ pub(super) const MAX_BACKGROUND: usize = 32;
 /// Calls that wait for a place at the most. Overflow rule: the call fails with `overloaded`.
 const MAX_WAITING: usize = 1024;
 
-/// How often an overloaded call is tried again.
+/// How often a call is tried again for which the child was not ready.
 const MAX_RETRIES: u32 = 5;
 
-/// Ceiling of the first pause before an overloaded call is tried again.
+/// Ceiling of the first pause before it is.
 const RETRY_START: Duration = Duration::from_millis(50);
 
-/// Methods that may be called again when the child was overloaded.
+/// Methods that may be called again when the child was not ready.
 fn is_idempotent(method: &str) -> bool {
     matches!(method, "thread/resume" | "initialize")
         || method.ends_with("/read")
@@ -78,7 +78,7 @@ pub(super) struct CallTable {
     background: usize,
     foreground_queue: VecDeque<Pending>,
     background_queue: VecDeque<Pending>,
-    /// Overloaded calls and when they are made again.
+    /// Calls for which the child was not ready, and when they are made again.
     retries: Vec<(Instant, Pending)>,
     /// What is counted of calls, over all incarnations.
     counted: Arc<CallStats>,
@@ -176,9 +176,8 @@ impl CallTable {
             return Settled::Unknown;
         };
         self.background -= usize::from(pending.background);
-        let overloaded =
-            matches!(&outcome, Err(CallFailure::Rpc(error)) if error.code == code::OVERLOADED);
-        if overloaded && is_idempotent(pending.method) && pending.attempts <= MAX_RETRIES {
+        let asks_again = outcome.as_ref().is_err_and(CallFailure::asks_again);
+        if asks_again && is_idempotent(pending.method) && pending.attempts <= MAX_RETRIES {
             let ceiling = RETRY_START * 2u32.saturating_pow(pending.attempts);
             let due = Instant::now() + ceiling.mul_f64(rand::random());
             if due < pending.deadline {
@@ -245,7 +244,7 @@ fn settle(pending: Pending, outcome: CallOutcome) -> Settled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cm_core::rpc::RpcError;
+    use cm_core::rpc::{RpcError, code};
     use serde_json::json;
 
     const LONG: Duration = Duration::from_secs(60);
@@ -294,6 +293,18 @@ mod tests {
             id += 1;
         }
         assert!(id < 20, "retries end");
+    }
+
+    #[test]
+    fn a_thread_that_is_still_closing_is_resumed_again() {
+        let mut table = CallTable::default();
+        add(&mut table, "thread/resume", false);
+        lines(&mut table, Instant::now());
+        let message = "thread t is closing; retry thread/resume after the thread is closed";
+        let error =
+            RpcError { code: code::INVALID_REQUEST, message: message.to_owned(), data: None };
+        let closing = Err(CallFailure::Rpc(error));
+        assert!(matches!(table.answered(&RpcId::Number(1), closing), Settled::Again));
     }
 
     #[test]

@@ -40,6 +40,15 @@ impl CallFailure {
         .any(|known| text.contains(known))
     }
 
+    /// Whether the child did nothing, and says that it may be asked again shortly: it has too much to
+    /// do, or is still closing the thread.
+    ///
+    /// Text as codex 0.106 – 0.171 write it for `thread/resume` right after `thread/unsubscribe`.
+    pub fn asks_again(&self) -> bool {
+        let Self::Rpc(error) = self else { return false };
+        error.code == code::OVERLOADED || error.message.contains("is closing; retry")
+    }
+
     /// Whether the child says that the turn that was named no longer runs.
     ///
     /// Texts as codex 0.106 – 0.169 write them for `turn/steer`.

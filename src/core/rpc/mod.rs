@@ -25,6 +25,6 @@ pub mod code {
     pub const INVALID_PARAMS: i64 = -32602;
     /// Internal error of the app-server.
     pub const INTERNAL: i64 = -32603;
-    /// "Server overloaded; retry later.": the only error that is retried.
+    /// "Server overloaded; retry later."
     pub const OVERLOADED: i64 = -32001;
 }
