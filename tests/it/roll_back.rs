@@ -74,14 +74,14 @@ fn a_session_that_an_older_version_began_goes_on_in_a_fork() {
     // Other clients see one of the two threads, under the session's name.
     let mut other = Other::of(&bench, CODEX_NEW);
     wait_until("the former one is archived", DEADLINE, || {
-        listed(&mut other, true) == [session.clone()]
+        listed(&mut other, true) == [session.as_str()]
     });
-    assert_eq!(listed(&mut other, false), [first.clone()]);
+    assert_eq!(listed(&mut other, false), [first.as_str()]);
     let read = other.client.call("thread/read", json!({ "threadId": first }));
     assert_eq!(read["thread"]["name"], "the old one");
     // It is one session, and not archived.
     wait_compared(&bench.app);
-    assert_eq!(sessions(&bench.app, ""), [session.clone()]);
+    assert_eq!(sessions(&bench.app, ""), [session.as_str()]);
     assert_eq!(sessions(&bench.app, "&archived=true"), Vec::<String>::new());
     // Once more, now of the fork; and over a restart.
     roll_back(&bench, &session, 1);
@@ -90,7 +90,7 @@ fn a_session_that_an_older_version_began_goes_on_in_a_fork() {
     assert!(second != first && second != session);
     bench.app.restart();
     wait_compared(&bench.app);
-    assert_eq!(sessions(&bench.app, ""), [session.clone()]);
+    assert_eq!(sessions(&bench.app, ""), [session.as_str()]);
     assert_eq!(sessions(&bench.app, "&archived=true"), Vec::<String>::new());
     bench.complete_turn(&session, &[Act::Say("six")]);
     assert_eq!(said(&bench.app, &session), ["one", "six"]);
