@@ -15,7 +15,7 @@ use utoipa::{IntoResponses, Modify};
 
 use crate::api::ROUTES;
 use crate::openapi::{AccessErrors, IdempotencyErrors, QueryErrors, TokenErrors};
-use crate::query::MAX_VALUE;
+use crate::query::max_value;
 use crate::security::needs_no_token;
 
 /// Ways to show the token, by name. Any one will do; a server without a token wants none.
@@ -130,7 +130,7 @@ fn bound(parameter: &mut Parameter) {
         && schema.enum_values.is_none()
         && schema.max_length.is_none()
     {
-        schema.max_length = Some(MAX_VALUE);
+        schema.max_length = Some(max_value(&parameter.name));
     }
 }
 

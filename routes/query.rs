@@ -14,8 +14,14 @@ use crate::answer::{ApiError, invalid};
 pub(crate) const PAGE: usize = 100;
 pub(crate) const MAX_PAGE: usize = 200;
 
-/// Longest member that is looked at, in characters.
-pub(crate) const MAX_VALUE: usize = MAX_PATH;
+/// Longest member that is looked at, in characters, unless it is a path. With all that an operation
+/// takes, in any encoding, an address stays below the 65,534 bytes that the HTTP server reads.
+const MAX_VALUE: usize = 512;
+
+/// Characters that a member may have.
+pub(crate) fn max_value(name: &str) -> usize {
+    if name == "cwd" { MAX_PATH } else { MAX_VALUE }
+}
 
 /// The members of a query. One that is given twice, or is no text, is refused with its name;
 /// unknown ones are ignored.
@@ -34,8 +40,9 @@ impl Query {
             if members.contains_key(&name) {
                 return Err(invalid(&name, "must be given once"));
             }
-            if value.chars().count() > MAX_VALUE {
-                let message = format!("must not be longer than {MAX_VALUE} characters");
+            let most = max_value(&name);
+            if value.chars().count() > most {
+                let message = format!("must not be longer than {most} characters");
                 return Err(invalid(&name, &message));
             }
             members.insert(name, value);

@@ -419,3 +419,40 @@ fn is_stream(operation: &Operation) -> bool {
 fn lists_nothing(operation: &Operation) -> bool {
     ["/approvals", "/tool-input", "/tool-calls"].iter().any(|end| operation.path.ends_with(end))
 }
+
+/// Bytes of an address that the HTTP server reads; it refuses a longer one before the API sees it.
+const LONGEST_ADDRESS: usize = 65_534;
+
+#[test]
+fn texts_as_long_as_they_may_be_fit_into_an_address() {
+    let target = Target::start(None);
+    // Four bytes in UTF-8, three characters for each.
+    let widest = "%F0%9F%A6%80";
+    for operation in target.description.operations() {
+        let path = target.path(&operation, None);
+        let pair = |parameter: &&Value| {
+            let name = parameter["name"].as_str().unwrap();
+            let schema = &parameter["schema"];
+            let most = match schema["maxLength"].as_u64() {
+                Some(most) => usize::try_from(most).unwrap(),
+                // Numbers, words of a list, `true`.
+                None if schema["type"] == "string" && schema["enum"].is_null() => {
+                    panic!("{}: {name} has no bound", operation.name())
+                }
+                None => 2,
+            };
+            format!("{name}={}", widest.repeat(most))
+        };
+        let pairs: Vec<String> = operation.parameters("query").iter().map(pair).collect();
+        let address = format!("{path}?{}", pairs.join("&"));
+        assert!(address.len() < LONGEST_ADDRESS, "{}: {}", operation.name(), address.len());
+    }
+    let longest = |bytes: usize| {
+        let path = "/api/sessions?q=";
+        format!("{path}{}", "a".repeat(bytes - path.len()))
+    };
+    is_refusal(&target.app.get(&longest(LONGEST_ADDRESS)), "the longest address");
+    let beyond = target.app.get(&longest(LONGEST_ADDRESS + 1));
+    assert_eq!((beyond.status, beyond.text.as_str()), (400, ""));
+    still_works(&target.app);
+}

@@ -66,7 +66,12 @@ def errors_are_in_the_common_form(context, response, case):
     """Every error has a code, a sentence and the id under which it can be found."""
     if response.status_code < 400:
         return
-    body = response.json()
+    try:
+        body = response.json()
+    except ValueError:
+        asked = f"{case.method} {case.path}"
+        raise AssertionError(f"{asked}: {response.status_code} is not JSON: {response.text!r}, "
+                             f"{dict(response.headers)}, {case.as_curl_command()}") from None
     for member in ("status", "code", "message", "requestId"):
         if not isinstance(body.get(member), str) or not body[member]:
             raise AssertionError(f"no `{member}` in {response.text}")
