@@ -33,6 +33,11 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Whether there never was a row.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The first row that is kept; those before it were dropped.
     pub fn first_row(&self) -> u64 {
         self.first_row

@@ -21,7 +21,8 @@ const PREVIEW_CHARS: usize = 200;
 /// in the runtime's archive, and is a session of its own from then on.
 const MOST_REPLACED: usize = 100;
 
-/// A thread.
+/// A thread. What it has nothing of is not written: most of what is stored is in memory as well, and
+/// thousands of threads have no project, parent or problem.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThreadRecord {
     /// Version of this record's format.
@@ -30,20 +31,21 @@ pub struct ThreadRecord {
     pub id: ThreadId,
     /// The runtime's thread where its id is another one: it took the place of one that never had a
     /// turn, or of one whose latest turns were taken back.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_id: Option<ThreadId>,
     /// Threads in whose place others are, and that the runtime still has in its archive; the newest
     /// last. Nothing that is said of them is the session's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<ThreadId>,
     /// Title, once one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<Title>,
     /// Working directory.
     pub cwd: String,
     /// Controls in force.
     pub controls: Controls,
     /// Tools that the client offers, as given.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dynamic_tools: Option<Value>,
     /// Whether it had a first turn.
     pub materialized: bool,
@@ -54,7 +56,7 @@ pub struct ThreadRecord {
     /// Epoch seconds.
     pub updated_at: i64,
     /// Project it is assigned to.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_id: Option<ProjectId>,
     /// When the runtime had changed the thread as far as its history was compared, in epoch seconds;
     /// 0 where it never was. `None` where that is what the thread object says.
@@ -67,16 +69,16 @@ pub struct ThreadRecord {
     /// Ordinal that the next transcript row gets.
     pub next_row: u64,
     /// How much of its items is kept.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Kept::is_nothing")]
     pub kept: Kept,
     /// What keeps the session from working as it should.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<SessionProblem>,
     /// The session whose subagent it is.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ThreadId>,
     /// Its subagents, in the order in which the manager heard of them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subagents: Vec<ThreadId>,
 }
 
