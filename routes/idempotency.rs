@@ -8,7 +8,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use cm_actors::app_server::AppServerHandle;
 use cm_actors::idempotency::{Begun, Ended, KeptAnswer, LONGEST_ANSWER};
 use cm_core::error::ErrorCode;
@@ -70,40 +70,41 @@ async fn with_key(
         Ok(answered) => answered,
         Err(_) => {
             let message = "The request failed in a way that was not foreseen.";
-            Ok(refused(http, ApiError::new(ErrorCode::Internal, message)))
+            let error = ApiError::new(ErrorCode::Internal, message);
+            Ok(ServiceResponse::new(http, error.error_response()))
         }
     }
 }
 
-fn refused(request: HttpRequest, error: impl Into<ApiError>) -> ServiceResponse<BoxBody> {
-    ServiceResponse::new(request, error.into().error_response())
-}
-
 async fn carry_out(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
     may_repeat: bool,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let (http, payload) = request.into_parts();
-    let Some(api) = http.app_data::<web::Data<Api>>().cloned() else {
-        return Ok(refused(http, ApiError::new(ErrorCode::Internal, "The server has no parts.")));
+    let Some(api) = request.app_data::<web::Data<Api>>().cloned() else {
+        let error = ApiError::new(ErrorCode::Internal, "The server has no parts.");
+        return Ok(request.into_response(error.error_response()));
     };
-    let key = match key(&http) {
+    let key = match key(request.request()) {
         Ok(key) => key,
-        Err(error) => return Ok(refused(http, error)),
+        Err(error) => return Ok(request.into_response(error.error_response())),
     };
-    let body = match read_bytes(&http, payload).await {
+    let payload = request.take_payload();
+    let body = match read_bytes(request.request(), payload).await {
         Ok(body) => body,
-        Err(error) => return Ok(refused(http, error)),
+        Err(error) => return Ok(request.into_response(error.error_response())),
     };
-    let begun = api.idempotency.begin(key, fingerprint(&http, &body), may_repeat).await;
-    let attempt = match begun {
+    let print = fingerprint(request.request(), &body);
+    let attempt = match api.idempotency.begin(key, print, may_repeat).await {
         Ok(Begun::Run(attempt)) => attempt,
-        Ok(Begun::Replay(answer)) => return Ok(ServiceResponse::new(http, replayed(answer))),
-        Err(failure) => return Ok(refused(http, failure)),
+        Ok(Begun::Replay(answer)) => return Ok(request.into_response(replayed(answer))),
+        Err(failure) => {
+            return Ok(request.into_response(ApiError::from(failure).error_response()));
+        }
     };
     let before = Life::of(&api.app_server);
-    let answered = next.call(ServiceRequest::from_parts(http, body.into())).await;
+    request.set_payload(body.into());
+    let answered = next.call(request).await;
     let mut answer = match answered {
         Ok(answer) => answer.map_into_boxed_body(),
         Err(error) => {
