@@ -1,5 +1,7 @@
 //! What the runtime does with a thread beside turns: compaction and review.
 
+use std::time::Duration;
+
 use actix::prelude::*;
 use cm_core::compat::Version;
 use cm_core::controls::Controls;
@@ -12,6 +14,9 @@ use super::error::SessionError;
 use super::messages::Reply;
 use crate::app_server::CallFailure;
 use crate::clock;
+
+/// How long the beginning of a turn may be on its way once the child has said that it will begin.
+const TURN_ON_ITS_WAY: Duration = Duration::from_secs(5);
 
 /// The first version that is known to review with the settings that it was told last.
 const TAKES_SETTINGS: Version = Version::new(0, 155, 0);
@@ -102,9 +107,14 @@ impl Thread {
         if !matches!(action, ThreadAction::RollBack { .. }) && !self.child_has(method) {
             return answer(reply, Err(CallFailure::unknown_method(method).into()));
         }
+        // The runtime would end the turn that runs.
+        if action.runs_turn() && self.is_busy_with_turns() {
+            return answer(reply, Err(turn_runs().into()));
+        }
         if action.runs_turn() && self.in_force.as_ref() != Some(&self.state.record.controls) {
             return self.bring_into_force(action, reply, ctx);
         }
+        let runs_turn = action.runs_turn();
         let mut params = json!({});
         match action {
             ThreadAction::RollBack { turns } => return self.roll_back(turns, reply, ctx),
@@ -114,7 +124,7 @@ impl Thread {
             }
             ThreadAction::Compact | ThreadAction::CleanTerminals => {}
         }
-        self.call(method, params, Pending::Act { method, reply }, ctx);
+        self.call(method, params, Pending::Act { method, runs_turn, reply }, ctx);
     }
 
     /// Lets the session's controls count before something that runs a turn without naming any:
@@ -138,11 +148,7 @@ impl Thread {
             }
             return self.call(METHOD, params, Pending::Settings { controls, action, reply }, ctx);
         }
-        // The controls of a resume are ignored while the thread is loaded, and a turn would end with
-        // the unloading.
-        if self.is_busy_with_turns() {
-            return answer(reply, Err(turn_runs().into()));
-        }
+        // The controls of a resume are ignored while the thread is loaded.
         self.call("thread/unsubscribe", json!({}), Pending::Unload { action, reply }, ctx);
     }
 
@@ -201,12 +207,39 @@ impl Thread {
                 if let Some(turn_id) = result.pointer("/turn/id").and_then(Value::as_str) {
                     let writes = self.state.turn_began(turn_id, clock::now_ms());
                     self.note(writes);
+                } else if method == ThreadAction::Compact.method() {
+                    self.await_turn(ctx);
                 }
                 answer(reply, Ok(result));
             }
             Err(error) => self.explain(error.failure(method), ctx, |_, failure, _| {
                 answer(reply, Err(failure.into()));
             }),
+        }
+    }
+
+    /// The runtime is about to begin a turn whose name it has not said. It may have begun already:
+    /// then it is told next, or was told just before.
+    fn await_turn(&mut self, ctx: &mut Context<Self>) {
+        if self.state.active_turn().is_some() {
+            return;
+        }
+        let awaited = self.shared.next_token();
+        self.awaited = Some(awaited);
+        ctx.run_later(TURN_ON_ITS_WAY, move |thread, ctx| {
+            if thread.awaited == Some(awaited) {
+                tracing::warn!(thread = %thread.id, "a turn that was to begin did not");
+                thread.awaited = None;
+                thread.send_waiting(ctx);
+            }
+        });
+    }
+
+    /// Goes on with what waited for the beginning of a turn, if that has come.
+    pub(super) fn awaited_turn_began(&mut self, ctx: &mut Context<Self>) {
+        if self.awaited.is_some() && self.state.active_turn().is_some() {
+            self.awaited = None;
+            self.send_waiting(ctx);
         }
     }
 

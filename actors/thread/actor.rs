@@ -156,6 +156,8 @@ pub(super) struct Thread {
     pub(super) rolling_back: bool,
     /// Whether another thread is being started in the place of the one behind the session.
     pub(super) replacing: bool,
+    /// Set while the child is about to begin a turn whose name it has not said.
+    pub(super) awaited: Option<u64>,
     /// A turn of which the child says that it no longer runs, before it has said how it ended.
     pub(super) ending: Option<String>,
     /// Whether it is being removed: what else the child said in the same batch is passed over.
@@ -230,6 +232,7 @@ impl Thread {
             row_due: true,
             child,
             waiting: VecDeque::new(),
+            awaited: None,
             ending: None,
             rolling_back: false,
             replacing: false,

@@ -53,7 +53,7 @@ pub(super) enum Pending {
     /// `thread/backgroundTerminals/clean`: what an interrupt left running.
     CleanTerminals,
     /// Something that the runtime does with the thread.
-    Act { method: &'static str, reply: Reply<Value> },
+    Act { method: &'static str, runs_turn: bool, reply: Reply<Value> },
     /// `thread/settings/update` before something that runs a turn without naming controls.
     Settings { controls: Controls, action: ThreadAction, reply: Reply<Value> },
     /// `thread/unsubscribe` for the same where a version has no such method.

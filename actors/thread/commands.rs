@@ -14,7 +14,7 @@ use cm_core::wire::{DynamicTool, MessageAccepted, SendMessage};
 use serde_json::{Value, json};
 
 use super::actor::Thread;
-use super::calls::{AfterResume, Pending, answer, steer_failure, tool_specs};
+use super::calls::{AfterResume, Echo, Pending, answer, steer_failure, tool_specs};
 use super::config::{Cage, CageError};
 use super::error::SessionError;
 use super::messages::{Command, Reply, SteerFailure};
@@ -201,6 +201,16 @@ impl Thread {
         self.call("turn/steer", params, pending, ctx);
     }
 
+    /// The running turn that the child names as the one that is active, if it is another one than the
+    /// message was for: codex calls a review by one name when it is asked for, and says by another
+    /// that it began.
+    fn named_in(&self, error: &CallFailure, turn_id: &str) -> Option<String> {
+        let CallFailure::Rpc(error) = error else { return None };
+        let running = self.state.running().iter().map(|turn| &turn.id);
+        let mut others = running.filter(|other| *other != turn_id);
+        others.find(|other| error.message.contains(other.as_str())).cloned()
+    }
+
     /// Whether it is not known yet if a turn is about to run. A second one must not be started
     /// meanwhile: some versions then name a turn that never ends.
     pub(super) fn is_starting(&self) -> bool {
@@ -208,14 +218,19 @@ impl Thread {
         self.checking
             || (self.recovery.running && self.recovery.wanted)
             || self.ending.is_some()
+            || self.awaited.is_some()
             || self.rolling_back
             || self.replacing
             || self.pending.values().any(|pending| {
                 matches!(
                     pending,
                     Pending::TurnStart { .. }
+                        | Pending::Act { runs_turn: true, .. }
+                        | Pending::Settings { .. }
+                        | Pending::Unload { .. }
                         | Pending::RollBack { .. }
                         | Pending::Resume { then: AfterResume::Send { .. }, .. }
+                        | Pending::Resume { echo: Echo::Told, .. }
                 )
             })
     }
@@ -363,11 +378,16 @@ impl Thread {
                 Err(CallFailure::Rpc(_)) if self.state.active_turn().is_none() => {
                     self.send(body, reply, ctx);
                 }
-                Err(error) if error.is_turn_over() => match self.state.is_running(&turn_id) {
-                    true => self.join_after(turn_id, body, reply, ctx),
-                    // Another one may have begun meanwhile.
-                    false => self.send(body, reply, ctx),
-                },
+                Err(error) if error.is_turn_over() => {
+                    match (self.state.is_running(&turn_id), self.named_in(&error, &turn_id)) {
+                        (true, Some(named)) => {
+                            self.join_turn(named, body, controls, warnings, reply, ctx);
+                        }
+                        (true, None) => self.join_after(turn_id, body, reply, ctx),
+                        // Another one may have begun meanwhile.
+                        (false, _) => self.send(body, reply, ctx),
+                    }
+                }
                 Err(error) => answer(reply, Err(error.failure("turn/steer").into())),
             },
             Pending::Steer { reply } => match outcome {
@@ -396,7 +416,7 @@ impl Thread {
                 let encoded = |result| RawJson::encode(&result).unwrap_or_else(|_| RawJson::null());
                 self.history_answered(*comparison, outcome.map(encoded), ctx);
             }
-            Pending::Act { method, reply } => self.acted(method, outcome, reply, ctx),
+            Pending::Act { method, reply, .. } => self.acted(method, outcome, reply, ctx),
             Pending::Settings { controls, action, reply } => {
                 self.settings_taken(outcome, controls, action, reply, ctx);
             }

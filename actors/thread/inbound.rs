@@ -44,7 +44,7 @@ impl Handler<RuntimeChanged> for Thread {
             RuntimeChanged::Up(up) => self.runtime = Some(up),
             RuntimeChanged::Down(down) => {
                 self.runtime = None;
-                (self.loaded, self.in_force) = (None, None);
+                (self.loaded, self.in_force, self.awaited) = (None, None, None);
                 self.recovery.mistrusted = false;
                 let pending: Vec<Pending> = self.pending.drain().map(|(_, call)| call).collect();
                 for call in pending {
@@ -97,6 +97,7 @@ impl Thread {
             }
             InboundKind::Notification { method, params } => {
                 self.notification(batch, item, method, params.as_ref());
+                self.awaited_turn_began(ctx);
                 self.turn_over(ctx);
                 self.interrupt_mistrusted(ctx);
                 self.look_for_reverted(ctx);

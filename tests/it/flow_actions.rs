@@ -3,11 +3,13 @@
 use cm_testkit::model::{prompt, run_in_sandbox, say};
 use serde_json::{Value, json};
 
-use crate::common::{Act, Bench, DEADLINE, Kind, over_runtimes, rows, text, turn_end};
+use crate::common::{Act, Bench, DEADLINE, Kind, notified, over_runtimes, rows, text, turn_end};
 
 over_runtimes!(
     a_review_is_interrupted_like_any_turn,
     a_review_runs_with_the_controls_that_were_changed_last,
+    what_runs_a_turn_does_not_end_the_one_that_runs,
+    a_message_does_not_end_a_review,
     a_fork_begins_with_the_history_and_goes_its_own_way,
     turns_are_taken_back,
     what_the_runtime_has_is_done_and_the_rest_is_said,
@@ -88,6 +90,8 @@ fn what_the_runtime_has_is_done_and_the_rest_is_said(kind: Kind) {
     let session = bench.session();
     bench.complete_turn(&session, &[Act::Say("hello")]);
     let capabilities = bench.app.get("/api/capabilities").expect_status(200).body;
+    let mut stream = bench.app.stream(Some(&session));
+    stream.wait_type("ready", DEADLINE);
     let actions = [
         ("compact", json!({}), "thread/compact/start"),
         ("background-terminals/clean", json!({}), "thread/backgroundTerminals/clean"),
@@ -100,6 +104,9 @@ fn what_the_runtime_has_is_done_and_the_rest_is_said(kind: Kind) {
                 let body = reply.expect_status(200).body;
                 assert_eq!((&body["status"], &body["sessionId"]), (&json!("ok"), &json!(session)));
                 assert!(body["result"].is_object(), "{body}");
+                if action == "compact" {
+                    notified(&mut stream, "turn/completed");
+                }
             }
             _ => {
                 let body = reply.expect_status(501).body;
@@ -118,6 +125,51 @@ fn what_the_runtime_has_is_done_and_the_rest_is_said(kind: Kind) {
         let body = bench.act(&session, action, body).expect_status(400).body;
         assert_eq!(body["issues"][0]["path"][0], wrong, "{body}");
     }
+}
+
+fn what_runs_a_turn_does_not_end_the_one_that_runs(kind: Kind) {
+    if !kind.is_codex() {
+        // The embedded runtime has neither, which `what_the_runtime_has_is_done…` looks at.
+        return;
+    }
+    let bench = Bench::start(kind);
+    let session = bench.session();
+    let mut stream = bench.app.stream(Some(&session));
+    let turn = bench.send(&session, &[Act::Hold]);
+    notified(&mut stream, "item/agentMessage/delta");
+    for action in ["compact", "review"] {
+        let refused = bench.act(&session, action, json!({})).expect_status(409).body;
+        assert_eq!(refused["code"], "invalid_state", "{refused}");
+    }
+    bench.release();
+    assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
+}
+
+fn a_message_does_not_end_a_review(kind: Kind) {
+    if !kind.is_codex() {
+        // The embedded runtime has no review, which `what_the_runtime_has_is_done…` looks at.
+        return;
+    }
+    let bench = Bench::start(kind);
+    let session = bench.session();
+    let mut stream = bench.app.stream(Some(&session));
+    let held = kind.message(&[Act::Hold]);
+    let review = bench.act(&session, "review", json!({ "instructions": held })).expect_status(200);
+    let turn = text(&review.body["result"]["turn"]["id"]);
+    stream.wait_for(
+        |frame| {
+            frame["type"] == "app_server.item.started"
+                && frame["payload"]["params"]["item"]["type"] == "agentMessage"
+        },
+        DEADLINE,
+    );
+    let message = json!({ "text": kind.message(&[Act::Say("more")]) });
+    let refused = bench.act(&session, "messages", message).expect_status(409).body;
+    assert_eq!(refused["message"], "cannot steer a review turn");
+    bench.release();
+    assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
+    let lost = bench.detail(&session);
+    assert_eq!(rows(&lost, "turn.interrupted").len(), 0, "{lost}");
 }
 
 fn a_review_runs_with_the_controls_that_were_changed_last(kind: Kind) {

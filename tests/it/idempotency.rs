@@ -170,7 +170,8 @@ fn a_kill_between_the_call_and_its_answer_is_told_and_nothing_is_done_twice() {
     let script = FakeScript::starts([behaviour]);
     let mut app = with_fake(script).start();
     let session = create(&app);
-    let of_session = |rest: &str| format!("/api/sessions/{session}/{rest}");
+    // One each: while one of them is carried out in a session, another one is refused there.
+    let of_session = |rest: &str| format!("/api/sessions/{}/{rest}", create(&app));
     let feedback = json!({ "classification": "bug", "includeLogs": false });
     let requests = [
         ("turn/start", messages(&session), json!({ "text": "hello" })),

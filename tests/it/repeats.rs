@@ -7,7 +7,7 @@ use cm_testkit::app::TestApp;
 use cm_testkit::fake::{Behaviour, MethodRule};
 use serde_json::{Value, json};
 
-use crate::common::{Act, Bench, Kind, approval, text, turn_end};
+use crate::common::{Act, Bench, DEADLINE, Kind, approval, rows, text, turn_end};
 use crate::fake_app;
 
 /// An action, and what its second time answers.
@@ -169,4 +169,66 @@ fn an_approval_that_was_decided_says_what_was_decided() {
     assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
     let late = bench.decide(&id, json!({ "decision": "accept" })).expect_status(409).body;
     assert_eq!((&late["code"], &late["decision"]), (&json!("already_resolved"), &json!("decline")));
+}
+
+#[test]
+fn what_happens_again_happens_twice() {
+    let bench = Bench::start(Kind::Embedded);
+    let mut made = at_once(|| bench.session());
+    made.sort_unstable();
+    assert_ne!(made[0], made[1]);
+    // A message joins the turn of the other one, or starts its own.
+    let [session, _] = made;
+    let mut stream = bench.app.stream(Some(&session));
+    stream.wait_type("ready", DEADLINE);
+    let mut turns = at_once(|| bench.send(&session, &[Act::Say("heard")])).to_vec();
+    turns.sort_unstable();
+    turns.dedup();
+    for turn in turns {
+        assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
+    }
+    let detail = bench.detail(&session);
+    assert_eq!(rows(&detail, "userMessage").len(), 2, "{detail}");
+}
+
+/// What runs a turn or a command of its own, with a runtime that can.
+#[test]
+fn what_happens_again_on_codex_happens_twice_or_waits_for_the_first() {
+    let bench = Bench::start(Kind::CodexNew);
+    let session = bench.session();
+    for words in ["one", "two", "three", "four"] {
+        bench.complete_turn(&session, &[Act::Say(words)]);
+    }
+    let statuses = |action: &str, body: Value| {
+        let mut seen = at_once(|| bench.act(&session, action, body.clone()).status);
+        seen.sort_unstable();
+        seen
+    };
+    bench.act(&session, "rollback", json!({})).expect_status(200);
+    bench.act(&session, "rollback", json!({})).expect_status(200);
+    let turns = || bench.detail(&session)["thread"]["turns"].as_array().map_or(0, Vec::len);
+    assert_eq!(turns(), 2, "each takes a turn back");
+    // The second one comes while the first is carried out, or behind it.
+    let both = statuses("rollback", json!({}));
+    assert!([[200, 200], [200, 409]].contains(&both), "{both:?}");
+    assert_eq!(turns(), if both == [200, 200] { 0 } else { 1 });
+    let command = json!({ "command": ["echo", "x"] });
+    let ran = at_once(|| bench.app.post("/api/commands/exec", command.clone()));
+    for reply in ran {
+        assert_eq!(reply.expect_status(200).body["result"]["stdout"], "x\n");
+    }
+    assert_eq!(statuses("background-terminals/clean", json!({})), [200, 200]);
+    // A review that runs is not ended by another one, nor by a compaction.
+    let held = json!({ "instructions": bench.kind.message(&[Act::Hold]) });
+    assert_eq!(statuses("review", held), [200, 409]);
+    for action in ["review", "compact"] {
+        let refused = bench.act(&session, action, json!({})).expect_status(409).body;
+        assert_eq!(refused["code"], "invalid_state", "{refused}");
+    }
+    let mut stream = bench.app.stream(Some(&session));
+    stream.wait_type("ready", DEADLINE);
+    let turn =
+        text(&bench.detail(&session)["thread"]["turns"].as_array().unwrap().last().unwrap()["id"]);
+    bench.release();
+    assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
 }
