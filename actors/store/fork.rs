@@ -101,6 +101,7 @@ mod tests {
             ended_ms: None,
             ended_by_manager: false,
             rolled_back,
+            begun_as: None,
         }
     }
 

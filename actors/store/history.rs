@@ -101,6 +101,7 @@ mod tests {
                 ended_ms: None,
                 ended_by_manager: number % 2 == 0,
                 rolled_back: false,
+                begun_as: None,
             };
             super::super::put_turn(&mut batch, &id, &turn).unwrap();
             for item in 0..200 {

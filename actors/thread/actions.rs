@@ -146,6 +146,8 @@ impl Thread {
             if let Some(model) = &controls.model {
                 params["model"] = json!(model);
             }
+            // Whatever becomes of it: only what is echoed afterwards is known to be in force.
+            self.in_force = None;
             return self.call(METHOD, params, Pending::Settings { controls, action, reply }, ctx);
         }
         // The controls of a resume are ignored while the thread is loaded.
@@ -202,10 +204,9 @@ impl Thread {
     ) {
         match outcome {
             Ok(result) => {
-                // A review's turn is named here; what the runtime then says to have begun may be
-                // another name of it.
+                // Only a review's answer names its turn.
                 if let Some(turn_id) = result.pointer("/turn/id").and_then(Value::as_str) {
-                    let writes = self.state.turn_began(turn_id, clock::now_ms());
+                    let writes = self.state.review_began(turn_id, clock::now_ms());
                     self.note(writes);
                 } else if method == ThreadAction::Compact.method() {
                     self.await_turn(ctx);

@@ -37,6 +37,12 @@ impl Handler<Command> for Thread {
             command.refuse(SessionError::Deleted(deleted.clone()));
             return AtomicResponse::new(self.flush());
         }
+        if command.names_thread() && self.is_rolling_back() {
+            let message = "Turns of this session are being taken back, or another thread is being \
+                           started for it; try again shortly.";
+            command.refuse(SessionError::failed(ErrorCode::InvalidState, message));
+            return AtomicResponse::new(self.flush());
+        }
         match command {
             Command::Created { record, result, remarks, reply } => {
                 self.created(*record, result, remarks, reply, ctx)
@@ -201,16 +207,6 @@ impl Thread {
         self.call("turn/steer", params, pending, ctx);
     }
 
-    /// The running turn that the child names as the one that is active, if it is another one than the
-    /// message was for: codex calls a review by one name when it is asked for, and says by another
-    /// that it began.
-    fn named_in(&self, error: &CallFailure, turn_id: &str) -> Option<String> {
-        let CallFailure::Rpc(error) = error else { return None };
-        let running = self.state.running().iter().map(|turn| &turn.id);
-        let mut others = running.filter(|other| *other != turn_id);
-        others.find(|other| error.message.contains(other.as_str())).cloned()
-    }
-
     /// Whether it is not known yet if a turn is about to run. A second one must not be started
     /// meanwhile: some versions then name a turn that never ends.
     pub(super) fn is_starting(&self) -> bool {
@@ -219,8 +215,7 @@ impl Thread {
             || (self.recovery.running && self.recovery.wanted)
             || self.ending.is_some()
             || self.awaited.is_some()
-            || self.rolling_back
-            || self.replacing
+            || self.is_rolling_back()
             || self.pending.values().any(|pending| {
                 matches!(
                     pending,
@@ -228,7 +223,6 @@ impl Thread {
                         | Pending::Act { runs_turn: true, .. }
                         | Pending::Settings { .. }
                         | Pending::Unload { .. }
-                        | Pending::RollBack { .. }
                         | Pending::Resume { then: AfterResume::Send { .. }, .. }
                         | Pending::Resume { echo: Echo::Told, .. }
                 )
@@ -339,7 +333,7 @@ impl Thread {
             let failure = steer_failure("no active turn to steer".to_owned());
             return answer(reply, Ok(Err(failure)));
         }
-        let params = self.steer_params(turn_id, input);
+        let params = self.steer_params(self.state.id_of(turn_id), input);
         self.call("turn/steer", params, Pending::Steer { reply }, ctx);
     }
 
@@ -378,16 +372,11 @@ impl Thread {
                 Err(CallFailure::Rpc(_)) if self.state.active_turn().is_none() => {
                     self.send(body, reply, ctx);
                 }
-                Err(error) if error.is_turn_over() => {
-                    match (self.state.is_running(&turn_id), self.named_in(&error, &turn_id)) {
-                        (true, Some(named)) => {
-                            self.join_turn(named, body, controls, warnings, reply, ctx);
-                        }
-                        (true, None) => self.join_after(turn_id, body, reply, ctx),
-                        // Another one may have begun meanwhile.
-                        (false, _) => self.send(body, reply, ctx),
-                    }
-                }
+                Err(error) if error.is_turn_over() => match self.state.is_running(&turn_id) {
+                    true => self.join_after(turn_id, body, reply, ctx),
+                    // Another one may have begun meanwhile.
+                    false => self.send(body, reply, ctx),
+                },
                 Err(error) => answer(reply, Err(error.failure("turn/steer").into())),
             },
             Pending::Steer { reply } => match outcome {

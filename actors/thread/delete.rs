@@ -173,9 +173,16 @@ async fn delete_former(
     // The newest ones are built on the older ones.
     for thread_id in former.into_iter().rev() {
         let params = json!({ "threadId": thread_id });
-        match app_server.call("thread/delete", params, None, false).await {
+        match app_server.call("thread/delete", params.clone(), None, false).await {
             Ok(_) => deleted += 1,
-            Err(error) if error.is_unknown_thread() || error.is_forked_from() => {}
+            Err(error) if error.is_unknown_thread() => {}
+            Err(error) if error.is_forked_from() => {
+                // It is there already, unless that failed.
+                let archived = app_server.call("thread/archive", params, None, false).await;
+                if let Err(error) = archived {
+                    tracing::debug!(thread = %thread_id, %error, "a former thread is not archived");
+                }
+            }
             Err(error) => return Err(error),
         }
     }

@@ -45,7 +45,7 @@ impl Handler<RuntimeChanged> for Thread {
             RuntimeChanged::Down(down) => {
                 self.runtime = None;
                 (self.loaded, self.in_force, self.awaited) = (None, None, None);
-                self.recovery.mistrusted = false;
+                (self.recovery.mistrusted, self.recovery.reverts) = (false, false);
                 let pending: Vec<Pending> = self.pending.drain().map(|(_, call)| call).collect();
                 for call in pending {
                     self.answered(call, Err(CallFailure::Unavailable), ctx);
@@ -133,7 +133,8 @@ impl Thread {
             && let Some(turn_id) = turn_id
         {
             let writes = self.state.turn_began(turn_id, clock::now_ms());
-            let alone = self.state.running().len() == 1;
+            // Not another name of a turn that ran already.
+            let alone = matches!(self.state.running(), [turn] if turn.id == turn_id);
             begun = (alone && !writes.is_empty()).then_some(turn_id);
             self.note(writes);
         }

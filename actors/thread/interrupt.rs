@@ -25,15 +25,28 @@ impl Thread {
     ) {
         // A turn that does not run is not asked for: codex 0.106 never answers that.
         let turn_id = match turn_id {
-            Some(turn_id) if self.state.is_running(&turn_id) => Some(turn_id),
+            Some(turn_id) if self.state.is_running(&turn_id) => {
+                Some(self.state.id_of(&turn_id).to_owned())
+            }
             Some(_) => None,
             None => self.state.active_turn().map(|turn| turn.id.clone()),
         };
         let Some(turn_id) = turn_id else {
             return answer(reply, Err(SessionError::NoActiveTurn(self.id.clone())));
         };
-        let params = json!({ "turnId": turn_id });
-        let pending = Pending::Interrupt { turn_id, tries: 0, reply: Some(reply) };
+        self.ask_interrupt(turn_id, 0, Some(reply), ctx);
+    }
+
+    /// Asks the child; a turn goes by the name under which it began.
+    pub(super) fn ask_interrupt(
+        &mut self,
+        turn_id: String,
+        tries: u32,
+        reply: Option<Reply<String>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let params = json!({ "turnId": self.state.first_name_of(&turn_id) });
+        let pending = Pending::Interrupt { turn_id, tries, reply };
         self.call("turn/interrupt", params, pending, ctx);
     }
 
@@ -42,9 +55,7 @@ impl Thread {
         self.parked = Some(parked);
         let ids: Vec<String> = self.state.running().iter().map(|turn| turn.id.clone()).collect();
         for turn_id in ids {
-            let params = json!({ "turnId": turn_id });
-            let pending = Pending::Interrupt { turn_id, tries: 0, reply: None };
-            self.call("turn/interrupt", params, pending, ctx);
+            self.ask_interrupt(turn_id, 0, None, ctx);
         }
     }
 
@@ -61,7 +72,8 @@ impl Thread {
                 self.clean_terminals(ctx);
                 Ok(turn_id)
             }
-            // Codex 0.140 answers `turn/start` a moment before the turn can be interrupted.
+            // Codex 0.140 answers `turn/start` a moment before the turn can be interrupted, and says
+            // later under which name a review began.
             Err(error)
                 if error.is_turn_over()
                     && self.state.is_running(&turn_id)
@@ -70,9 +82,7 @@ impl Thread {
                 self.busy += 1;
                 ctx.run_later(INTERRUPT_AGAIN, move |thread, ctx| {
                     thread.busy -= 1;
-                    let params = json!({ "turnId": turn_id });
-                    let pending = Pending::Interrupt { turn_id, tries: tries + 1, reply };
-                    thread.call("turn/interrupt", params, pending, ctx);
+                    thread.ask_interrupt(turn_id, tries + 1, reply, ctx);
                 });
                 return;
             }

@@ -273,6 +273,19 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// Whether it is carried out on whichever thread of the runtime is behind the session.
+    pub(super) fn names_thread(&self) -> bool {
+        match self {
+            Self::ForkSource(_)
+            | Self::Archive(_)
+            | Self::Unarchive(_)
+            | Self::Resume { .. }
+            | Self::Delete(_) => true,
+            Self::AsMember { command, .. } => !matches!(command, MemberCommand::Release(_)),
+            _ => false,
+        }
+    }
+
     /// Answers with an error without doing anything.
     pub(super) fn refuse(self, error: SessionError) {
         // Whoever asked may have stopped waiting, so a failed send is nothing to report.

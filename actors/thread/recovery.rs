@@ -54,6 +54,8 @@ pub(super) struct Comparison {
     paged: bool,
     /// Results of the child so far, newest turns first.
     pages: Vec<RawJson>,
+    /// When it was begun, in epoch milliseconds.
+    asked_ms: i64,
 }
 
 /// How far the recovery of a thread is.
@@ -66,6 +68,8 @@ pub(super) struct Recovery {
     pub(super) behind: Option<i64>,
     /// Whether the runtime may have taken turns back that are still shown.
     pub(super) reverted: bool,
+    /// How often its history was asked for that in vain.
+    pub(super) unread: u32,
     /// Whether it is still to say that it took turns back which it was asked to.
     pub(super) reverts: bool,
     /// Whether that goes on now: messages wait for it.
@@ -130,7 +134,8 @@ impl Thread {
         self.spawn_busy(work, ctx, move |thread, ended, ctx| match ended {
             Ok(ended) if thread.has_child(incarnation) => {
                 let paged = thread.child_has("thread/turns/list");
-                let comparison = Comparison { incarnation, ended, paged, pages: Vec::new() };
+                let (pages, asked_ms) = (Vec::new(), clock::now_ms());
+                let comparison = Comparison { incarnation, ended, paged, pages, asked_ms };
                 thread.ask_history(comparison, None, ctx);
             }
             Ok(_) => thread.finish_recovery(ctx),
@@ -227,15 +232,15 @@ impl Thread {
         let mut history: Vec<HistoryTurn<'_>> = Vec::new();
         let mut is_told = !comparison.pages.is_empty();
         for page in &comparison.pages {
-            let turns = match comparison.paged {
-                true => read_turns_page(page.get()).map(|page| page.turns),
+            let page = match comparison.paged {
+                true => read_turns_page(page.get()),
                 false => read_thread_turns(page.get()),
             };
-            is_told &= turns.is_some();
-            history.extend(turns.unwrap_or_default());
+            is_told &= page.as_ref().is_some_and(|page| page.whole);
+            history.extend(page.map(|page| page.turns).unwrap_or_default());
         }
         if is_told && std::mem::take(&mut self.recovery.reverted) {
-            self.forget_turns(known.taken_back(&history));
+            self.forget_turns(known.taken_back(&history, comparison.asked_ms));
         }
         let is_foreign = self.recovery.behind.is_some() && !self.recovery.wanted;
         if is_foreign && !known.has_one_of(&history) {
@@ -257,6 +262,7 @@ impl Thread {
         // Items that were matched have the runtime's ids now.
         self.forget_rows();
         self.recovery.wanted = false;
+        self.look_again_for_reverted(ctx);
         let nothing =
             reconciled.items == 0 && reconciled.added.is_empty() && reconciled.corrected.is_empty();
         if is_foreign && nothing {
@@ -401,13 +407,7 @@ impl Thread {
     /// Interrupts turns that must not go on.
     pub(super) fn interrupt_mistrusted(&mut self, ctx: &mut Context<Self>) {
         for turn_id in std::mem::take(&mut self.recovery.to_interrupt) {
-            let params = json!({ "turnId": turn_id });
-            self.call(
-                "turn/interrupt",
-                params,
-                Pending::Interrupt { turn_id, tries: 0, reply: None },
-                ctx,
-            );
+            self.ask_interrupt(turn_id, 0, None, ctx);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use actix::prelude::*;
 use cm_core::controls::{Controls, SandboxMode};
+use serde_json::Value;
 
 use super::actor::Thread;
 use super::calls::AfterResume;
@@ -43,8 +44,10 @@ impl Thread {
                 thread.tell_with_change("recreated");
             }),
         };
-        let done = move |thread: &mut Self, result, ctx: &mut Context<Self>| {
+        let done = move |thread: &mut Self, result: Result<Value, _>, ctx: &mut Context<Self>| {
             match result {
+                // The child may be gone meanwhile, and the thread with it.
+                Ok(_) if !thread.is_loaded() => then.refuse(Self::no_runtime().into()),
                 Ok(result) => thread.after_resume(then, controls, &result, ctx),
                 Err(error) => then.refuse(error),
             }

@@ -185,7 +185,7 @@ impl ThreadRegistry {
                     Some(stored) => {
                         registry.start_stored(stored, loaded.child);
                     }
-                    None if tells_of_no_session(&batch, &shares, &id) => {}
+                    None if registry.tells_of_no_session(&batch, &shares, &id) => {}
                     None => {
                         let record = registry.unknown_record(&id);
                         registry.start_fresh(record);
@@ -376,16 +376,23 @@ impl ThreadRegistry {
         }
         self.publish(bodies);
     }
-}
 
-/// Whether only such things are told of a thread as come before the answer to what started it, when
-/// it is not known yet whose it is: Codex 0.106 says that it is idle, 0.169 warns.
-fn tells_of_no_session(batch: &Batch, shares: &[(ThreadId, Vec<usize>)], id: &ThreadId) -> bool {
-    let share = shares.iter().find(|(share, _)| share == id);
-    let mut items = share.into_iter().flat_map(|(_, items)| items);
-    items.all(|index| {
-        let kind = batch.items.get(*index).map(|item| &item.kind);
-        matches!(kind, Some(InboundKind::Notification { method, .. })
-            if matches!(method.name(), "thread/status/changed" | "warning"))
-    })
+    /// Whether only such things are told of a thread as come before the answer to what started it, when
+    /// it is not known yet whose it is. Codex 0.106 says that it is idle, 0.169 warns; while a session
+    /// gets another thread, no notification makes a session of that one.
+    fn tells_of_no_session(
+        &self,
+        batch: &Batch,
+        shares: &[(ThreadId, Vec<usize>)],
+        id: &ThreadId,
+    ) -> bool {
+        let share = shares.iter().find(|(share, _)| share == id);
+        let mut items = share.into_iter().flat_map(|(_, items)| items);
+        let is_early = |method: &str| matches!(method, "thread/status/changed" | "warning");
+        items.all(|index| {
+            let kind = batch.items.get(*index).map(|item| &item.kind);
+            matches!(kind, Some(InboundKind::Notification { method, .. })
+                if !self.replacing.is_empty() || is_early(method.name()))
+        })
+    }
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::frames;
 use super::messages::{Command, ToThread};
 use super::registry::ThreadRegistry;
+use super::replace::tell;
 use super::view;
 use crate::app_server::CallFailure;
 use crate::clock;
@@ -112,6 +113,8 @@ impl Pass {
 enum Found {
     Unknown(ListedThread),
     Changed(ThreadId, ListedChange),
+    /// The former thread of a session, which was to go to the archive.
+    Former(ThreadId),
 }
 
 /// Compares a page with the store; each thread with the id by which the runtime knows it. Runs where
@@ -124,7 +127,11 @@ fn compare(
     for (runtime_id, listed) in page {
         match read_thread_record(store, &listed.id) {
             // Another thread has taken its place.
-            Ok(Some(record)) if *record.runtime_id() != runtime_id => {}
+            Ok(Some(record)) if *record.runtime_id() != runtime_id => {
+                if !listed.archived && record.replaced.contains(&runtime_id) {
+                    found.push(Found::Former(runtime_id));
+                }
+            }
             Ok(Some(record)) => {
                 let change = listed.change(&record);
                 if change != ListedChange::default() {
@@ -276,6 +283,10 @@ impl ThreadRegistry {
                     if !is_ours && self.creating.is_empty() && self.replacing.is_empty() {
                         unknown.push(listed);
                     }
+                }
+                Found::Former(id) => {
+                    let app_server = self.shared.app_server.clone();
+                    ctx.spawn(tell(app_server, "thread/archive", id, json!({})).into_actor(self));
                 }
                 Found::Changed(id, _) if self.tombstones.contains_key(&id) => {}
                 Found::Changed(id, change) => {

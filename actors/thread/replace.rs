@@ -15,6 +15,7 @@ use cm_core::wire::{Role, RowStatus, TranscriptEntry};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::actions::turn_runs;
 use super::actor::Thread;
 use super::error::SessionError;
 use super::inbound::read_outcome;
@@ -135,13 +136,7 @@ impl Thread {
                     thread.note(Writes { thread: true, ..Writes::default() });
                     thread.when_durable(Box::new(move |thread, ctx, stored| {
                         thread.replacing = false;
-                        // The child may be gone meanwhile.
-                        let result = match stored {
-                            Ok(()) if thread.is_loaded() => Ok(result),
-                            Ok(()) => Err(Self::no_runtime().into()),
-                            Err(error) => Err(error.into()),
-                        };
-                        done(thread, result, ctx);
+                        done(thread, stored.map(|()| result).map_err(SessionError::from), ctx);
                     }));
                 }
                 Err(error) => {
@@ -168,6 +163,10 @@ impl Thread {
         }
         let up = self.runtime.as_ref().filter(|up| up.incarnation == incarnation);
         let Some(up) = up else { return Err(Self::no_runtime().into()) };
+        if self.state.active_turn().is_some() {
+            // The runtime began one by itself, in the thread that was to be replaced.
+            return Err(turn_runs().into());
+        }
         if let Err(difference) = controls.check_echo(up.profile.version, &result) {
             let message =
                 format!("The Codex runtime did not take the session's controls: {difference}.");
@@ -259,7 +258,7 @@ impl Thread {
 
 /// Calls a method for a thread that is not the one behind the session, or not only; what does not
 /// come of it is logged.
-async fn tell(
+pub(super) async fn tell(
     app_server: AppServerHandle,
     method: &'static str,
     thread_id: ThreadId,
@@ -267,11 +266,11 @@ async fn tell(
 ) {
     params["threadId"] = json!(thread_id);
     if let Err(error) = app_server.call(method, params, None, true).await {
-        tracing::warn!(thread = %thread_id, method, %error, "a replaced thread was not tidied");
+        tracing::info!(thread = %thread_id, method, %error, "a replaced thread was not tidied");
     }
 }
 
-pub(super) fn thread_id(result: &Value) -> Option<ThreadId> {
+fn thread_id(result: &Value) -> Option<ThreadId> {
     let id = result.pointer("/thread/id").and_then(Value::as_str)?;
     ThreadId::parse(id).ok()
 }

@@ -4,9 +4,12 @@
 //! (`thread/revert`), which needs a history in pages. A session that an older version began has none:
 //! where the version has nothing else for it, a fork without the turns takes the thread's place.
 
+use std::time::Duration;
+
 use actix::prelude::*;
 use cm_core::error::{ErrorCode, Failure};
 use cm_core::ids::ThreadId;
+use cm_core::request::ExpiryReason;
 use cm_core::thread::{ItemRecord, TurnRecord, TurnStatus};
 use serde_json::{Value, json};
 
@@ -26,6 +29,10 @@ const MOST_TURNS: usize = 10_000;
 /// Items among which their messages are looked for.
 const MOST_ITEMS: usize = 20_000;
 
+/// How often, and after what time, a history that could not be read is asked for again.
+const MOST_UNREAD: u32 = 5;
+const READ_AGAIN: Duration = Duration::from_secs(5);
+
 /// Turns that are being taken back.
 #[derive(Debug)]
 pub(super) struct RollingBack {
@@ -40,7 +47,7 @@ pub(super) struct RollingBack {
 impl RollingBack {
     /// The id of the first turn that goes.
     fn first(&self) -> &str {
-        self.turns.first().map(|turn| turn.id.as_str()).unwrap_or_default()
+        self.turns.first().map(TurnRecord::first_name).unwrap_or_default()
     }
 }
 
@@ -74,6 +81,13 @@ impl Thread {
             }
             thread.send_waiting(ctx);
         });
+    }
+
+    /// Whether turns are being taken back, or another thread is being started: what is asked of the
+    /// thread meanwhile might reach the former one.
+    pub(super) fn is_rolling_back(&self) -> bool {
+        let asked = |pending: &Pending| matches!(pending, Pending::RollBack { .. });
+        self.rolling_back || self.replacing || self.pending.values().any(asked)
     }
 
     /// Which turns are to be taken back.
@@ -155,7 +169,7 @@ impl Thread {
                 }
             }
             Err(error) => {
-                if error == CallFailure::Timeout {
+                if matches!(error, CallFailure::Timeout | CallFailure::Unavailable) {
                     // It may be done all the same.
                     self.may_be_reverted();
                 }
@@ -206,8 +220,10 @@ impl Thread {
         let content = format!(
             "{turns} taken back. An older version of Codex began this session, and this version \
              cannot change its history: thread {runtime_id}, a copy without them, took its place. \
-             The former thread is in Codex's archive."
+             The former thread goes to Codex's archive."
         );
+        // Nobody can answer them any more.
+        self.expire_requests(ExpiryReason::ResolvedByRuntime, |_| true);
         self.write_replacement("session.thread.forked", content, runtime_id);
         self.forget_turns(rolling.turns);
     }
@@ -229,12 +245,37 @@ impl Thread {
     pub(super) fn may_be_reverted(&mut self) {
         self.recovery.reverted = true;
         self.recovery.wanted = true;
+        self.recovery.unread = 0;
+        // A revert loads the thread anew.
+        self.in_force = None;
     }
 
     /// Compares with the runtime's history, if it may have taken turns back.
     pub(super) fn look_for_reverted(&mut self, ctx: &mut Context<Self>) {
-        if self.recovery.reverted && !self.recovery.running {
+        if self.recovery.reverted && self.recovery.wanted && !self.recovery.running {
             self.recover(None, ctx);
         }
+    }
+
+    /// The history could not be read, and turns may be gone from it: it is asked for again.
+    pub(super) fn look_again_for_reverted(&mut self, ctx: &mut Context<Self>) {
+        if !self.recovery.reverted {
+            return;
+        }
+        if self.recovery.unread >= MOST_UNREAD {
+            tracing::warn!(thread = %self.id, "turns may be shown that the runtime has taken back");
+            self.recovery.reverted = false;
+            return;
+        }
+        self.recovery.unread += 1;
+        self.busy += 1;
+        ctx.run_later(READ_AGAIN, |thread, ctx| {
+            thread.busy -= 1;
+            // Without a child it is looked for when the next one is there.
+            thread.recovery.wanted |= thread.recovery.reverted;
+            thread.look_for_reverted(ctx);
+            let flush = thread.flush();
+            ctx.spawn(flush);
+        });
     }
 }

@@ -131,10 +131,15 @@ impl Thread {
             Err(error) => return self.resume_failed(error, then, ctx),
         };
         let version = self.runtime.as_ref().and_then(|up| up.profile.version);
+        let checked = controls.check_echo(version, &result).map_err(|difference| {
+            format!("The Codex runtime did not take the session's controls: {difference}.")
+        });
+        if let (Echo::Told, Err(message)) = (echo, &checked) {
+            // Nothing was begun with other ones.
+            return then.refuse(SessionError::failed(ErrorCode::CodexError, message.clone()));
+        }
         let counts = echo != Echo::Kept;
-        if counts && let Err(difference) = controls.check_echo(version, &result) {
-            let message =
-                format!("The Codex runtime did not take the session's controls: {difference}.");
+        if counts && let Err(message) = checked {
             self.recovery.wanted = false;
             self.set_problem("controls_not_taken", message.clone());
             then.refuse(SessionError::failed(ErrorCode::CodexError, message));
@@ -147,7 +152,9 @@ impl Thread {
         }
         self.loaded = self.runtime.as_ref().map(|up| up.incarnation);
         if let Some(thread) = result.get("thread") {
-            if let Some(at) = thread.get("updatedAt").and_then(Value::as_i64).filter(|_| counts) {
+            // Nobody else can have worked on what is loaded here.
+            let loads = echo == Echo::Loaded;
+            if let Some(at) = thread.get("updatedAt").and_then(Value::as_i64).filter(|_| loads) {
                 self.fell_behind(at);
             }
             self.adopt(thread);

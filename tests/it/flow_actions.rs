@@ -10,6 +10,7 @@ over_runtimes!(
     a_review_runs_with_the_controls_that_were_changed_last,
     what_runs_a_turn_does_not_end_the_one_that_runs,
     a_message_does_not_end_a_review,
+    a_review_is_one_turn,
     a_fork_begins_with_the_history_and_goes_its_own_way,
     turns_are_taken_back,
     what_the_runtime_has_is_done_and_the_rest_is_said,
@@ -145,6 +146,37 @@ fn what_runs_a_turn_does_not_end_the_one_that_runs(kind: Kind) {
     assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
 }
 
+fn a_review_is_one_turn(kind: Kind) {
+    if !kind.is_codex() {
+        // The embedded runtime has no review, which `what_the_runtime_has_is_done…` looks at.
+        return;
+    }
+    let bench = Bench::start(kind);
+    let session = bench.session();
+    bench.complete_turn(&session, &[Act::Say("one")]);
+    let mut stream = bench.app.stream(Some(&session));
+    stream.wait_type("ready", DEADLINE);
+    let instructions = prompt("go", [run_in_sandbox("echo seen"), say("looked")]);
+    let begun = bench.act(&session, "review", json!({ "instructions": instructions }));
+    let turn = text(&begun.expect_status(200).body["result"]["turn"]["id"]);
+    assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
+    let turns = || {
+        let turns = bench.detail(&session)["thread"]["turns"].as_array().cloned();
+        let turns = turns.unwrap_or_default().into_iter();
+        turns.map(|turn| (text(&turn["id"]), text(&turn["status"]))).collect::<Vec<_>>()
+    };
+    assert_eq!(turns().len(), 2, "{:?}", turns());
+    assert_eq!(turns()[1], (turn, "completed".to_owned()));
+    // It is taken back as one.
+    bench.act(&session, "rollback", json!({})).expect_status(200);
+    assert_eq!((turns().len(), said(&bench, &session)), (1, vec!["one".to_owned()]));
+    bench.complete_turn(&session, &[Act::Say("two")]);
+    let asked = bench.model().requests().pop().expect("a request").body["input"].to_string();
+    assert!(asked.contains("one") && !asked.contains("looked"), "{asked}");
+    bench.act(&session, "rollback", json!({ "numTurns": 2 })).expect_status(200);
+    assert_eq!(turns(), vec![]);
+}
+
 fn a_message_does_not_end_a_review(kind: Kind) {
     if !kind.is_codex() {
         // The embedded runtime has no review, which `what_the_runtime_has_is_done…` looks at.
@@ -216,7 +248,7 @@ fn a_review_is_interrupted_like_any_turn(kind: Kind) {
     let begun = bench.act(&session, "review", json!({ "instructions": instructions }));
     let turn = text(&begun.expect_status(200).body["result"]["turn"]["id"]);
     bench.model().wait_for(|request| request.body["input"].to_string().contains("go"), DEADLINE);
-    bench.act(&session, "interrupt", json!({})).expect_status(200);
+    bench.act(&session, "interrupt", json!({ "turnId": turn })).expect_status(200);
     assert_eq!(turn_end(&mut stream, &turn)["status"], "interrupted");
     assert_eq!(bench.detail(&session)["session"]["activity"], "idle");
     bench.release();

@@ -131,12 +131,13 @@ fn all_turns_of_a_session_that_an_older_version_began_are_taken_back() {
     assert_eq!(sessions(&bench.app, ""), [session]);
 }
 
+/// How long calls may take here: some are never answered.
+const BRIEF: (&str, &str) = ("CODEX_MANAGER_CALL_TIMEOUT_MS", "2000");
+
 /// The program over a fake child that takes turns back as told, and a session with three turns.
 fn with_three_turns(method: &str, rule: MethodRule) -> (TestApp, String, StreamClient) {
     let behaviour = Behaviour::correct().method(method, rule);
-    let app = with_fake(FakeScript::always(behaviour))
-        .env("CODEX_MANAGER_CALL_TIMEOUT_MS", "700")
-        .start();
+    let app = with_fake(FakeScript::always(behaviour)).env(BRIEF.0, BRIEF.1).start();
     let session = create(&app);
     let mut stream = app.stream(Some(&session));
     for _ in 0..3 {
@@ -216,5 +217,75 @@ fn a_runtime_that_says_it_took_controls_and_did_not_reviews_nothing() {
     refused(&review, 502, "codex_error");
     assert!(text(&review.body["message"]).contains("became"), "{}", review.text);
     assert_eq!(app.fake().calls("review/start").len(), 0);
-    assert_eq!(app.detail(&session)["session"]["problem"]["code"], "controls_not_taken");
+    // Nothing was begun with other ones, and a message names its own.
+    assert_eq!(app.detail(&session)["session"]["problem"], Value::Null);
+    assert_eq!(run_turn(&app, &mut stream, &session), "completed");
+}
+
+#[test]
+fn after_a_revert_a_review_gets_the_controls_again() {
+    for rule in [MethodRule::default(), MethodRule::silent_first(1)] {
+        let behaviour = Behaviour::correct()
+            .method("thread/revert", rule)
+            .method("thread/settings/update", MethodRule::result(json!({})))
+            .method("review/start", MethodRule::result(json!({ "turn": { "id": "r" } })));
+        let app = with_fake(FakeScript::always(behaviour)).env(BRIEF.0, BRIEF.1).start();
+        let session = create(&app);
+        let mut stream = app.stream(Some(&session));
+        run_turn(&app, &mut stream, &session);
+        run_turn(&app, &mut stream, &session);
+        post_roll_back(&app, &session, 1);
+        stream.wait_type("session_rolled_back", DEADLINE);
+        app.post(&format!("/api/sessions/{session}/review"), json!({})).expect_status(200);
+        assert_eq!(app.fake().calls("thread/settings/update").len(), 1);
+    }
+}
+
+/// A child that takes turns back in histories with pages only, and this session has none.
+fn without_pages(fork: MethodRule) -> Behaviour {
+    let refusal = MethodRule::error(-32600, "thread/revert only supports paginated threads");
+    Behaviour::correct().method("thread/revert", refusal).method("thread/fork", fork)
+}
+
+#[test]
+fn a_fork_with_other_controls_does_not_take_the_place() {
+    let other = MethodRule::merge(json!({ "approvalPolicy": "never" }));
+    let app = with_fake(FakeScript::always(without_pages(other))).start();
+    let session = create(&app);
+    let mut stream = app.stream(Some(&session));
+    run_turn(&app, &mut stream, &session);
+    refused(&post_roll_back(&app, &session, 1), 502, "codex_error");
+    assert_eq!(turns(&app, &session), 1);
+    assert_eq!(app.detail(&session)["session"].get("runtimeThreadId"), None);
+    wait_until("the fork is discarded", DEADLINE, || {
+        app.fake().calls("thread/delete").iter().any(|call| call["threadId"] != session.as_str())
+    });
+    assert_eq!(sessions(&app, ""), [session.as_str()]);
+    run_turn(&app, &mut stream, &session);
+}
+
+#[test]
+fn while_a_fork_takes_the_place_the_session_stays_where_it_is() {
+    let app = with_fake(FakeScript::starts([without_pages(MethodRule::never())])).start();
+    let session = create(&app);
+    let mut stream = app.stream(Some(&session));
+    run_turn(&app, &mut stream, &session);
+    std::thread::scope(|threads| {
+        let asked = threads.spawn(|| post_roll_back(&app, &session, 1));
+        wait_until("the child is asked", DEADLINE, || !app.fake().calls("thread/fork").is_empty());
+        let path = format!("/api/sessions/{session}");
+        for action in ["archive", "fork", "resume"] {
+            refused(&app.post(&format!("{path}/{action}"), json!({})), 409, "invalid_state");
+        }
+        refused(&app.delete(&path), 409, "invalid_state");
+        refused(&post_roll_back(&app, &session, 1), 409, "invalid_state");
+        // The child ends in the middle of it, and with it the fork.
+        let old = app.kill_child();
+        refused(&asked.join().expect("an answer"), 503, "runtime_unavailable");
+        app.wait_new_child(old, DEADLINE);
+    });
+    assert_eq!(turns(&app, &session), 1);
+    run_turn(&app, &mut stream, &session);
+    assert_eq!(turns(&app, &session), 2);
+    app.post(&format!("/api/sessions/{session}/archive"), json!({})).expect_status(200);
 }

@@ -15,6 +15,7 @@ fn turn(ordinal: u32, status: TurnStatus, rolled_back: bool) -> TurnRecord {
         ended_ms: None,
         ended_by_manager: false,
         rolled_back,
+        begun_as: None,
     }
 }
 

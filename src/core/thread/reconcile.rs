@@ -41,6 +41,8 @@ pub struct HistoryPage<'a> {
     pub turns: Vec<HistoryTurn<'a>>,
     /// Where the next page starts.
     pub next_cursor: Option<String>,
+    /// Whether every turn of it could be read.
+    pub whole: bool,
 }
 
 /// What the store has of a thread, to compare its history with.
@@ -67,10 +69,10 @@ impl StoredHistory {
 
     /// Turns that the runtime took back, where it may have: those that are over, are not in its
     /// history, and come after some turn of it. All are, when that has none any more. One whose end
-    /// the runtime never told is not among them: it may not have been written.
-    pub fn taken_back(&self, history: &[HistoryTurn<'_>]) -> Vec<TurnRecord> {
-        let told: HashSet<&str> = history.iter().map(|past| past.id.as_str()).collect();
-        let in_history = |turn: &&TurnRecord| told.contains(turn.id.as_str());
+    /// the runtime never told is not among them: it may not have been written. Nor is one that ended
+    /// after the history was asked for, in epoch milliseconds.
+    pub fn taken_back(&self, history: &[HistoryTurn<'_>], asked_ms: i64) -> Vec<TurnRecord> {
+        let in_history = |turn: &&TurnRecord| history.iter().any(|past| turn.is(&past.id));
         let oldest = self.turns.iter().filter(in_history).map(|turn| turn.ordinal).min();
         let from = match (oldest, history.is_empty()) {
             (Some(oldest), _) => oldest,
@@ -79,7 +81,8 @@ impl StoredHistory {
         };
         let gone = self.turns.iter().filter(|turn| {
             turn.ordinal >= from
-                && !told.contains(turn.id.as_str())
+                && !in_history(turn)
+                && turn.ended_ms.is_none_or(|ended| ended <= asked_ms)
                 && turn.status != TurnStatus::InProgress
                 && !turn.ended_by_manager
                 && !turn.rolled_back
@@ -88,7 +91,8 @@ impl StoredHistory {
     }
 
     fn ids(&self) -> HashSet<&str> {
-        self.turns.iter().map(|turn| turn.id.as_str()).collect()
+        let names = self.turns.iter().flat_map(|turn| [turn.id.as_str(), turn.first_name()]);
+        names.collect()
     }
 
     /// How many turns of a history, newest first, can be told apart from those that were not read:
@@ -168,14 +172,17 @@ struct Turn<'a> {
 /// Reads the result of `thread/turns/list`; `None` when it is none.
 pub fn read_turns_page(result: &str) -> Option<HistoryPage<'_>> {
     let page: Page<'_> = serde_json::from_str(result).ok()?;
-    let turns = page.data.into_iter().filter_map(turn).collect();
-    Some(HistoryPage { turns, next_cursor: page.next_cursor })
+    let told = page.data.len();
+    let turns: Vec<_> = page.data.into_iter().filter_map(turn).collect();
+    Some(HistoryPage { whole: turns.len() == told, turns, next_cursor: page.next_cursor })
 }
 
-/// Reads the turns out of the result of `thread/read`, newest first; `None` when it is none.
-pub fn read_thread_turns(result: &str) -> Option<Vec<HistoryTurn<'_>>> {
+/// Reads the result of `thread/read` as one page; `None` when it is none.
+pub fn read_thread_turns(result: &str) -> Option<HistoryPage<'_>> {
     let read: Read<'_> = serde_json::from_str(result).ok()?;
-    Some(read.thread.turns.into_iter().rev().filter_map(turn).collect())
+    let told = read.thread.turns.len();
+    let turns: Vec<_> = read.thread.turns.into_iter().rev().filter_map(turn).collect();
+    Some(HistoryPage { whole: turns.len() == told, turns, next_cursor: None })
 }
 
 fn turn(raw: &RawValue) -> Option<HistoryTurn<'_>> {
@@ -211,8 +218,8 @@ impl ThreadState {
         now_ms: i64,
     ) -> Reconciled {
         let mut reconciled = Reconciled::default();
-        let turns: HashMap<&str, &TurnRecord> =
-            stored.turns.iter().map(|turn| (turn.id.as_str(), turn)).collect();
+        let named = |turn| [(TurnRecord::first_name(turn), turn), (turn.id.as_str(), turn)];
+        let turns: HashMap<&str, &TurnRecord> = stored.turns.iter().flat_map(named).collect();
         let mut items: HashMap<&str, Vec<ItemRecord>> = HashMap::new();
         for item in &stored.items {
             items.entry(&item.turn_id).or_default().push(item.clone());
@@ -228,7 +235,7 @@ impl ThreadState {
                 continue;
             }
             let known = turns.get(past.id.as_str()).copied();
-            let known = known.or_else(|| self.ended.iter().find(|turn| turn.id == past.id));
+            let known = known.or_else(|| self.ended.iter().find(|turn| turn.is(&past.id)));
             let status = TurnStatus::of_ended(Some(&past.status));
             let Some(known) = known.cloned() else {
                 let turn = TurnRecord {
@@ -242,6 +249,7 @@ impl ThreadState {
                     // counts more.
                     ended_by_manager: status == TurnStatus::Interrupted,
                     rolled_back: false,
+                    begun_as: None,
                 };
                 self.record.next_turn += 1;
                 self.record.materialized = true;
@@ -269,7 +277,7 @@ impl ThreadState {
             if turn.ordinal < complete_from {
                 continue;
             }
-            let ours = items.remove(past.id.as_str()).unwrap_or_default();
+            let ours = items.get(turn.id.as_str()).cloned().unwrap_or_default();
             self.adopt_items(past, &ours, &turn, &mut reconciled, now_ms);
         }
         if !reconciled.writes.is_empty() {

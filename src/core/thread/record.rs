@@ -17,8 +17,8 @@ pub const THREAD_RECORD_VERSION: u32 = 2;
 /// Characters of the first message that are kept.
 const PREVIEW_CHARS: usize = 200;
 
-/// Former threads of a session that are remembered. Overflow rule: the oldest is forgotten; it stays
-/// in the runtime's archive, and is a session of its own from then on.
+/// Former threads of a session that are remembered. Overflow rule: the oldest but the first is
+/// forgotten; it stays in the runtime's archive, and is a session of its own from then on.
 const MOST_REPLACED: usize = 100;
 
 /// A thread. What it has nothing of is not written: most of what is stored is in memory as well, and
@@ -102,9 +102,11 @@ impl ThreadRecord {
     pub fn take_runtime(&mut self, runtime_id: ThreadId, keeps: bool) {
         let former = self.runtime_id.replace(runtime_id).unwrap_or_else(|| self.id.clone());
         if keeps {
-            let over = (self.replaced.len() + 1).saturating_sub(MOST_REPLACED);
-            self.replaced.drain(..over);
             self.replaced.push(former);
+            if self.replaced.len() > MOST_REPLACED {
+                // The first one goes by the session's own id.
+                self.replaced.remove(1);
+            }
         }
     }
 
@@ -228,6 +230,23 @@ pub struct TurnRecord {
     /// Whether it was taken back: nobody is shown it any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rolled_back: bool,
+    /// The name under which the runtime says that it began, where that is another one: codex from
+    /// 0.140 on gives a review two. It is interrupted by this one, which also stands in the runtime's
+    /// history; its items, and its end, come under `id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_as: Option<String>,
+}
+
+impl TurnRecord {
+    /// Whether the runtime calls it so.
+    pub fn is(&self, name: &str) -> bool {
+        self.id == name || self.begun_as.as_deref() == Some(name)
+    }
+
+    /// The name under which it began.
+    pub fn first_name(&self) -> &str {
+        self.begun_as.as_deref().unwrap_or(&self.id)
+    }
 }
 
 /// How far an item is.

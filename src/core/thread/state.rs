@@ -81,6 +81,8 @@ pub struct ThreadState {
     pub(super) running: Vec<TurnRecord>,
     /// Turns that ended lately.
     pub(super) ended: VecDeque<TurnRecord>,
+    /// The id of the review that was begun last, until the runtime says that something began.
+    review: Option<String>,
     /// Items of running and remembered turns.
     pub(super) items: Remembered,
     /// Bytes of items that are kept at the most.
@@ -101,7 +103,7 @@ impl ThreadState {
         while ended.len() > REMEMBERED_TURNS {
             ended.pop_front();
         }
-        Self { record, running, ended, items: Remembered::of(items), item_cap }
+        Self { record, running, ended, review: None, items: Remembered::of(items), item_cap }
     }
 
     /// The turn that runs now.
@@ -116,14 +118,44 @@ impl ThreadState {
 
     /// Whether the id is of a turn that runs.
     pub fn is_running(&self, turn_id: &str) -> bool {
-        self.running.iter().any(|turn| turn.id == turn_id)
+        self.running.iter().any(|turn| turn.is(turn_id))
+    }
+
+    /// The id of the turn that the runtime calls so.
+    pub fn id_of<'a>(&'a self, name: &'a str) -> &'a str {
+        let known = self.running.iter().chain(&self.ended).find(|turn| turn.is(name));
+        known.map_or(name, |turn| turn.id.as_str())
+    }
+
+    /// The name by which a turn is interrupted.
+    pub fn first_name_of<'a>(&'a self, name: &'a str) -> &'a str {
+        let running = self.running.iter().find(|turn| turn.is(name));
+        running.map_or(name, TurnRecord::first_name)
+    }
+
+    /// A review began: our `review/start` was answered. The runtime may be about to say that it began
+    /// under another name.
+    pub fn review_began(&mut self, turn_id: &str, now_ms: i64) -> Writes {
+        let writes = self.turn_began(turn_id, now_ms);
+        self.review = Some(turn_id.to_owned());
+        writes
+    }
+
+    /// Whether a name is the other one of the review that was begun last.
+    fn names_review(&mut self, name: &str) -> Option<&mut TurnRecord> {
+        let review = self.review.take()?;
+        self.running.iter_mut().find(|turn| turn.id == review && turn.id != name)
     }
 
     /// A turn began: our `turn/start` was answered, or the runtime said so.
     pub fn turn_began(&mut self, turn_id: &str, now_ms: i64) -> Writes {
-        let known = self.running.iter().chain(&self.ended).any(|turn| turn.id == turn_id);
+        let known = self.running.iter().chain(&self.ended).any(|turn| turn.is(turn_id));
         if known || turn_id.is_empty() {
             return Writes::default();
+        }
+        if let Some(review) = self.names_review(turn_id) {
+            review.begun_as = Some(turn_id.to_owned());
+            return Writes { turns: vec![review.clone()], ..Writes::default() };
         }
         let turn = TurnRecord {
             ordinal: self.record.next_turn,
@@ -134,6 +166,7 @@ impl ThreadState {
             ended_ms: None,
             ended_by_manager: false,
             rolled_back: false,
+            begun_as: None,
         };
         self.record.next_turn += 1;
         self.record.materialized = true;
@@ -151,6 +184,8 @@ impl ThreadState {
         now_ms: i64,
     ) -> Ended {
         let began = self.turn_began(turn_id, now_ms);
+        let turn_id = self.id_of(turn_id).to_owned();
+        let turn_id = turn_id.as_str();
         if let Some(known) = self.ended.iter().find(|turn| turn.id == turn_id) {
             return Ended { turn: known.clone(), news: false, writes: began };
         }
@@ -168,6 +203,7 @@ impl ThreadState {
                     ended_ms: Some(now_ms),
                     ended_by_manager: false,
                     rolled_back: false,
+                    begun_as: None,
                 };
                 return Ended { turn, news: false, writes: began };
             }
@@ -212,7 +248,7 @@ impl ThreadState {
 
     /// A turn that runs is over, and nobody says how it ended: it ends `interrupted`.
     pub fn turn_lost(&mut self, turn_id: &str, why: &str, now_ms: i64) -> Ended {
-        for turn in self.running.iter_mut().filter(|turn| turn.id == turn_id) {
+        for turn in self.running.iter_mut().filter(|turn| turn.is(turn_id)) {
             turn.ended_by_manager = true;
         }
         let error = json!({ "message": why, "codexErrorInfo": null });
@@ -272,6 +308,7 @@ impl ThreadState {
         now_ms: i64,
     ) -> Writes {
         let turn_id = turn_id
+            .map(|name| self.id_of(name))
             .or_else(|| self.active_turn().map(|turn| turn.id.as_str()))
             .unwrap_or("turn")
             .to_owned();

@@ -286,7 +286,7 @@ fn a_history_of_thread_read_is_taken_newest_first() {
         { "id": "u2", "status": "failed", "error": { "message": "no" }, "items": [{ "id": 7 }] },
     ] } })
     .to_string();
-    let turns = read_thread_turns(&text).unwrap();
+    let turns = read_thread_turns(&text).unwrap().turns;
     assert_eq!(turns.iter().map(|turn| turn.id.as_str()).collect::<Vec<_>>(), ["u2", "u1"]);
     assert!(turns[0].items.is_empty(), "what is no item is left out");
     assert_eq!(read_turns_page(&text), None);
@@ -305,6 +305,7 @@ fn turns_that_the_runtime_took_back_are_those_behind_what_it_has() {
             ended_ms: Some(2),
             ended_by_manager: false,
             rolled_back: false,
+            begun_as: None,
         };
         change(&mut turn);
         turn
@@ -323,7 +324,7 @@ fn turns_that_the_runtime_took_back_are_those_behind_what_it_has() {
             has.iter().map(|id| json!({ "id": id, "status": "completed", "items": [] })).collect();
         let text = page(&json!(turns_of_page));
         let history = read_turns_page(&text).unwrap().turns;
-        let gone = stored(&turns, &[]).taken_back(&history);
+        let gone = stored(&turns, &[]).taken_back(&history, 2);
         gone.iter().map(|turn| turn.ordinal).collect()
     };
     assert_eq!(gone(&["u1", "u0"]), [2, 5]);
@@ -351,6 +352,7 @@ fn the_threads_that_were_replaced_are_remembered_up_to_a_number() {
         record.take_runtime(id(&format!("f{number}")), true);
     }
     assert_eq!((record.replaced.len(), record.runtime_id()), (100, &id("f199")));
+    assert_eq!(record.replaced.first(), Some(&session));
     assert_eq!(record.replaced.last(), Some(&id("f198")));
 }
 

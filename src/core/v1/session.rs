@@ -206,6 +206,7 @@ fn turn_record(
         // What the runtime says of it counts more.
         ended_by_manager: true,
         rolled_back: told.is_some_and(|turn| turn.rolled_back),
+        begun_as: None,
     }
 }
 
@@ -414,7 +415,7 @@ mod tests {
             { "type": "agentMessage", "id": "item-2", "text": "hello\nthere" },
         ] }] } })
         .to_string();
-        let history = crate::thread::read_thread_turns(&result).unwrap();
+        let history = crate::thread::read_thread_turns(&result).unwrap().turns;
         let items: Vec<ItemRecord> = writes.items.iter().map(|item| item.record.clone()).collect();
         let stored = crate::thread::StoredHistory {
             turns: writes.turns.clone(),

@@ -26,6 +26,7 @@ fn thread(turns: &[Turn]) -> (ThreadState, Vec<TurnRecord>, Vec<ItemRecord>) {
             ended_ms: Some(2),
             ended_by_manager: *by_manager,
             rolled_back: false,
+            begun_as: None,
         });
         record.next_turn += 1;
         for item in 0..*kept {

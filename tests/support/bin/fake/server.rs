@@ -202,7 +202,8 @@ fn call(shared: &Arc<Shared>, id: &RpcId, method: &str, params: &Value) {
         }
     }
     let initialized = method == "initialize" && answer.is_ok();
-    let started = (method == "thread/start").then(|| answer.as_ref().ok().cloned()).flatten();
+    let starts = matches!(method, "thread/start" | "thread/fork");
+    let started = starts.then(|| answer.as_ref().ok().cloned()).flatten();
     let reverted = method == "thread/revert" && rule.result.is_none() && answer.is_ok();
     reply(shared, &rule, silent, id, answer);
     if let Some(opened) = started {
@@ -300,6 +301,10 @@ fn answer_to(shared: &Shared, method: &str, params: &Value) -> Answer {
             let thread = threads.get(params)?;
             thread.revert(params["beforeTurnId"].as_str().unwrap_or_default())?;
             thread.opened(false)
+        }
+        "thread/fork" => {
+            let id = threads.fork(params)?;
+            threads.get(&json!({ "threadId": id }))?.opened(false)
         }
         "thread/rollback" => {
             let thread = threads.get(params)?;

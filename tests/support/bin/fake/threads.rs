@@ -62,6 +62,25 @@ impl Threads {
         id
     }
 
+    /// Forks a thread before the turn that `params.beforeTurnId` names, or whole; answers the fork's
+    /// id.
+    ///
+    /// # Errors
+    ///
+    /// The app-server's message for an unknown thread or turn.
+    pub(super) fn fork(&mut self, params: &Value) -> Result<String, String> {
+        let mut fork = self.get(params)?.clone();
+        fork.id = new_id();
+        if let Some(turn_id) = params["beforeTurnId"].as_str() {
+            fork.revert(turn_id)?;
+        }
+        fork.apply(params);
+        fork.path = self.rollouts.as_ref().map(|folder| folder.join(&fork.id));
+        let id = fork.id.clone();
+        self.known.insert(id.clone(), fork);
+        Ok(id)
+    }
+
     /// The thread that `params.threadId` names.
     ///
     /// # Errors
