@@ -37,8 +37,8 @@ const ALL_KINDS: Families = &[
 
 /// Approvals of a session, oldest first.
 ///
-/// A session that does not exist has none. With `kinds=all` what its subagents wait for is there
-/// too, with the `threadId` of theirs.
+/// A session that does not exist has none. What its subagents wait for is there too, with the
+/// `threadId` of theirs.
 #[utoipa::path(
     get, path = "/api/sessions/{id}/approvals", tag = "requests", operation_id = "listApprovals",
     params(
@@ -64,7 +64,7 @@ pub(crate) async fn approvals(
 
 /// Questions of a session, oldest first.
 ///
-/// A session that does not exist has none.
+/// A session that does not exist has none. Those of its subagents are there too while they wait.
 #[utoipa::path(
     get, path = "/api/sessions/{id}/tool-input", tag = "requests", operation_id = "listToolInput",
     params(
@@ -86,7 +86,7 @@ pub(crate) async fn tool_inputs(
 
 /// Tool calls of a session, oldest first.
 ///
-/// A session that does not exist has none.
+/// A session that does not exist has none. Those of its subagents are there too while they wait.
 #[utoipa::path(
     get, path = "/api/sessions/{id}/tool-calls", tag = "requests", operation_id = "listToolCalls",
     params(
@@ -128,12 +128,11 @@ async fn list<T: Serialize>(
         Err(SessionError::NotFound(_)) => Vec::new(),
         Err(error) => return Err(ApiError::session(error)),
     };
-    if families.contains(&RequestFamily::Extended) {
-        let of_subagents = api.threads.pending_requests(families, Some(id)).await;
-        records.extend(of_subagents.map_err(ApiError::session)?);
-        // Stable: those of one session stay in their order.
-        records.sort_by_key(|record| record.created_ms);
-    }
+    // Its stream shows them as well: whoever comes back to it finds them here.
+    let of_subagents = api.threads.pending_requests(families, Some(id)).await;
+    records.extend(of_subagents.map_err(ApiError::session)?);
+    // Stable: those of one session stay in their order.
+    records.sort_by_key(|record| record.created_ms);
     let rows = records.iter().filter_map(|record| Some(listed(record, show(record)?)));
     Ok(HttpResponse::Ok().json(ListOf { data: rows.collect::<Vec<_>>() }))
 }

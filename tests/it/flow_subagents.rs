@@ -35,10 +35,12 @@ fn subagent_asks(kind: Kind) {
     assert_ne!(child, session);
     assert_eq!(frame["threadId"], child.as_str());
     let list = |path: &str| bench.app.get(path).expect_status(200).body["data"].clone();
-    let own = list(&format!("/api/sessions/{session}/approvals"));
-    assert_eq!(own, json!([]), "version 1's list has a session's own");
-    let with_subagents = list(&format!("/api/sessions/{session}/approvals?kinds=all"));
-    assert_eq!(with_subagents, json!([asked]));
+    for of_parent in ["approvals", "approvals?kinds=all"] {
+        let shown = list(&format!("/api/sessions/{session}/{of_parent}"));
+        assert_eq!(shown, json!([asked]), "as on the parent's stream");
+    }
+    let questions = list(&format!("/api/sessions/{session}/tool-input"));
+    assert_eq!(questions, json!([]));
     assert_eq!(list(&format!("/api/sessions/{child}/approvals")), json!([asked]));
     assert_eq!(bench.detail(&session)["subagents"], json!([child]));
     assert_eq!(bench.detail(&child)["session"]["parentSessionId"], session.as_str());
