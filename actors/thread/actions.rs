@@ -21,6 +21,15 @@ const TURN_ON_ITS_WAY: Duration = Duration::from_secs(5);
 /// The first version that is known to review with the settings that it was told last.
 const TAKES_SETTINGS: Version = Version::new(0, 155, 0);
 
+/// A turn that the runtime is about to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Awaited {
+    /// Tells one from the other.
+    token: u64,
+    /// How many turns there were before it.
+    turns: u32,
+}
+
 /// Something that the runtime does with a thread.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ThreadAction {
@@ -114,7 +123,7 @@ impl Thread {
         if action.runs_turn() && self.in_force.as_ref() != Some(&self.state.record.controls) {
             return self.bring_into_force(action, reply, ctx);
         }
-        let runs_turn = action.runs_turn();
+        let turns = action.runs_turn().then_some(self.state.record.next_turn);
         let mut params = json!({});
         match action {
             ThreadAction::RollBack { turns } => return self.roll_back(turns, reply, ctx),
@@ -124,7 +133,7 @@ impl Thread {
             }
             ThreadAction::Compact | ThreadAction::CleanTerminals => {}
         }
-        self.call(method, params, Pending::Act { method, runs_turn, reply }, ctx);
+        self.call(method, params, Pending::Act { method, turns, reply }, ctx);
     }
 
     /// Lets the session's controls count before something that runs a turn without naming any:
@@ -172,7 +181,7 @@ impl Thread {
         ctx: &mut Context<Self>,
     ) {
         if let Err(error) = outcome {
-            return self.acted("thread/settings/update", Err(error), reply, ctx);
+            return self.acted("thread/settings/update", None, Err(error), reply, ctx);
         }
         // The answer is empty: whether it took them shows in what a resume echoes.
         self.resume_as(controls, AfterResume::Act { action, reply }, Echo::Told, ctx);
@@ -187,7 +196,7 @@ impl Thread {
         ctx: &mut Context<Self>,
     ) {
         if let Err(error) = outcome {
-            return self.acted("thread/unsubscribe", Err(error), reply, ctx);
+            return self.acted("thread/unsubscribe", None, Err(error), reply, ctx);
         }
         self.loaded = None;
         let controls = self.state.record.controls.clone();
@@ -198,6 +207,7 @@ impl Thread {
     pub(super) fn acted(
         &mut self,
         method: &'static str,
+        turns: Option<u32>,
         outcome: Result<Value, CallFailure>,
         reply: Reply<Value>,
         ctx: &mut Context<Self>,
@@ -208,7 +218,7 @@ impl Thread {
                 if let Some(turn_id) = result.pointer("/turn/id").and_then(Value::as_str) {
                     let writes = self.state.review_began(turn_id, clock::now_ms());
                     self.note(writes);
-                } else if method == ThreadAction::Compact.method() {
+                } else if turns == Some(self.state.record.next_turn) {
                     self.await_turn(ctx);
                 }
                 answer(reply, Ok(result));
@@ -219,13 +229,10 @@ impl Thread {
         }
     }
 
-    /// The runtime is about to begin a turn whose name it has not said. It may have begun already:
-    /// then it is told next, or was told just before.
+    /// The runtime is about to begin a turn whose name it has not said.
     fn await_turn(&mut self, ctx: &mut Context<Self>) {
-        if self.state.active_turn().is_some() {
-            return;
-        }
-        let awaited = self.shared.next_token();
+        let awaited =
+            Awaited { token: self.shared.next_token(), turns: self.state.record.next_turn };
         self.awaited = Some(awaited);
         ctx.run_later(TURN_ON_ITS_WAY, move |thread, ctx| {
             if thread.awaited == Some(awaited) {
@@ -238,7 +245,9 @@ impl Thread {
 
     /// Goes on with what waited for the beginning of a turn, if that has come.
     pub(super) fn awaited_turn_began(&mut self, ctx: &mut Context<Self>) {
-        if self.awaited.is_some() && self.state.active_turn().is_some() {
+        // Codex 0.106 tells only of the end of a compaction.
+        let turns = self.state.record.next_turn;
+        if self.awaited.is_some_and(|awaited| turns > awaited.turns) {
             self.awaited = None;
             self.send_waiting(ctx);
         }

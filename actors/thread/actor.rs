@@ -18,6 +18,7 @@ use cm_core::wire::{MessageAccepted, SendMessage, SessionSummary};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::actions::Awaited;
 use super::answers::Answers;
 use super::calls::Pending;
 use super::config::ThreadConfig;
@@ -157,7 +158,7 @@ pub(super) struct Thread {
     /// Whether another thread is being started in the place of the one behind the session.
     pub(super) replacing: bool,
     /// Set while the child is about to begin a turn whose name it has not said.
-    pub(super) awaited: Option<u64>,
+    pub(super) awaited: Option<Awaited>,
     /// A turn of which the child says that it no longer runs, before it has said how it ended.
     pub(super) ending: Option<String>,
     /// Whether it is being removed: what else the child said in the same batch is passed over.

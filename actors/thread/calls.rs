@@ -52,8 +52,9 @@ pub(super) enum Pending {
     Delete { file: Option<PathBuf>, former: u32, reply: Reply<Deleted> },
     /// `thread/backgroundTerminals/clean`: what an interrupt left running.
     CleanTerminals,
-    /// Something that the runtime does with the thread.
-    Act { method: &'static str, runs_turn: bool, reply: Reply<Value> },
+    /// Something that the runtime does with the thread. Where that is a turn, `turns` is how many
+    /// there were before it.
+    Act { method: &'static str, turns: Option<u32>, reply: Reply<Value> },
     /// `thread/settings/update` before something that runs a turn without naming controls.
     Settings { controls: Controls, action: ThreadAction, reply: Reply<Value> },
     /// `thread/unsubscribe` for the same where a version has no such method.

@@ -220,7 +220,7 @@ impl Thread {
                 matches!(
                     pending,
                     Pending::TurnStart { .. }
-                        | Pending::Act { runs_turn: true, .. }
+                        | Pending::Act { turns: Some(_), .. }
                         | Pending::Settings { .. }
                         | Pending::Unload { .. }
                         | Pending::Resume { then: AfterResume::Send { .. }, .. }
@@ -405,7 +405,7 @@ impl Thread {
                 let encoded = |result| RawJson::encode(&result).unwrap_or_else(|_| RawJson::null());
                 self.history_answered(*comparison, outcome.map(encoded), ctx);
             }
-            Pending::Act { method, reply, .. } => self.acted(method, outcome, reply, ctx),
+            Pending::Act { method, turns, reply } => self.acted(method, turns, outcome, reply, ctx),
             Pending::Settings { controls, action, reply } => {
                 self.settings_taken(outcome, controls, action, reply, ctx);
             }

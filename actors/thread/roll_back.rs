@@ -173,7 +173,7 @@ impl Thread {
                     // It may be done all the same.
                     self.may_be_reverted();
                 }
-                self.acted("thread/rollback", Err(error), reply, ctx);
+                self.acted("thread/rollback", None, Err(error), reply, ctx);
                 self.look_for_reverted(ctx);
             }
         }
