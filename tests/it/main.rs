@@ -25,7 +25,7 @@
 //!   damaged, and its maintenance.
 //! - `operations`: every operation over every runtime (`operations_table`).
 //! - `openapi`: the description of the API, and what is really answered; `contract`: what version 1's
-//!   clients rely on.
+//!   clients rely on; `contract_events`: the frames among it.
 //! - `schemathesis`: thousands of random requests, and whether the description holds.
 //! - `startup`, `shutdown`: what keeps the program from starting, and how it ends.
 //! - `version1`: a data directory of version 1; `import`: taking it over, `import_faults`: and what goes
@@ -65,6 +65,7 @@ mod bad_input_described;
 mod child_failures;
 mod concurrency;
 mod contract;
+mod contract_events;
 mod controls;
 mod crowd;
 mod decisions;
