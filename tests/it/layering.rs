@@ -226,6 +226,66 @@ fn every_error_code_has_its_page() {
     assert_eq!(found.collect::<BTreeSet<_>>(), expected, "pages of no code, or codes of no page");
 }
 
+/// The words that stand in `code` without being codes of the table: version 1's for decisions and steers, what keeps a
+/// server or a session from working, the command line's own.
+fn words_of_codes() -> BTreeMap<String, PathBuf> {
+    // Where such a word is made, and how far behind it stands.
+    let makers = [
+        (".named(", ")"),
+        ("(Some(\"", ")"),
+        ("set_problem(", ","),
+        ("Reason { code: ", ","),
+        ("add(", ","),
+        ("let code = if", ";"),
+        ("fn steer_failure", "SteerFailure { status"),
+        ("fn code(&self) -> &str {\n        match self {\n            Self", "\n    }"),
+    ];
+    let mut found = BTreeMap::new();
+    for path in ["actors", "routes", "src/cli"].iter().flat_map(|folder| sources(folder)) {
+        let code = code(&path);
+        for (maker, end) in makers {
+            for (at, _) in code.match_indices(maker) {
+                let rest = &code[at + maker.trim_end_matches('"').len()..];
+                let length = rest.find(end).map_or(rest.len(), |length| length + 1);
+                for word in rest[..length].split('"').skip(1).step_by(2) {
+                    let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
+                    // Elsewhere a single word is a member of a set, or a part of the manager.
+                    let is_code =
+                        word.contains('_') || maker.contains("fn ") || maker.contains("Some");
+                    if word.chars().all(is_word) && is_code {
+                        found.insert(word.to_owned(), path.clone());
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_word_of_a_code_is_explained() {
+    let words = words_of_codes();
+    for known in [
+        "in_flight",
+        "already_decided",
+        "expired",
+        "not_eligible",
+        "runtime_failed",
+        "resume_failed",
+        "nobody_to_ask",
+    ] {
+        assert!(words.contains_key(known), "the sources are not read any more: no `{known}`");
+    }
+    let pages = ["errors/README.md", "protocol/rest.md", "operations/supervision.md"];
+    let pages: String = pages.iter().map(|page| read(&root().join("docs").join(page))).collect();
+    let is_explained = |word: &str| {
+        let is_code = ErrorCode::ALL.iter().any(|code| code.as_str() == word);
+        is_code || pages.contains(&format!("\n| `{word}` |"))
+    };
+    let unknown: Vec<_> = words.iter().filter(|(word, _)| !is_explained(word)).collect();
+    assert!(unknown.is_empty(), "no row in docs: {unknown:?}");
+}
+
 #[test]
 fn the_sources_have_what_this_file_looks_for() {
     // If a crate were renamed or a folder moved, the scans above would pass without looking.
