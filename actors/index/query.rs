@@ -30,7 +30,13 @@ pub struct ListQuery {
 impl ListQuery {
     /// Whether a row of the list is asked for.
     pub(super) fn wants(&self, row: &SessionRow) -> bool {
-        self.since.is_none_or(|since| row.updated_at >= since)
+        let is_in_project = match &self.project {
+            ProjectFilter::Any => true,
+            ProjectFilter::Unassigned => row.project.is_none(),
+            ProjectFilter::Of(project) => row.project.as_ref() == Some(project),
+        };
+        is_in_project
+            && self.since.is_none_or(|since| row.updated_at >= since)
             && self.status.is_none_or(|status| row.status == status)
             && self.text.as_ref().is_none_or(|text| row.title.contains(text.as_str()))
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cm_core::ids::{ProjectId, ThreadId};
 
 use super::query::{ListCursor, ListOrder, ListQuery, Place, ProjectFilter, SortBy};
-use super::row::{ByAge, ByCreation, ById, SessionRow};
+use super::row::{ByAge, ByCreation, ById, SessionRow, SessionStatus};
 
 /// Some sessions in the two orders of lists.
 #[derive(Debug, Default)]
@@ -90,10 +90,13 @@ impl Lists {
 }
 
 /// The rows of all sessions. Each is in the lists of all and in those of its project (or of no
-/// project): two references, so that neither is ever searched for the other's.
+/// project), and those that do something are in lists of their own: none is ever searched for
+/// another one's.
 #[derive(Debug, Default)]
 pub struct SessionRows {
     all: Lists,
+    /// Those that do something: few, however many there are.
+    busy: Lists,
     by_project: HashMap<Option<ProjectId>, Lists>,
     by_id: HashSet<ById>,
 }
@@ -110,6 +113,9 @@ impl SessionRows {
         for lists in [&mut self.all, lists] {
             lists.one_mut(archived).insert(&row);
         }
+        if row.status != SessionStatus::Idle {
+            self.busy.one_mut(archived).insert(&row);
+        }
         self.by_id.insert(ById(row));
         true
     }
@@ -118,6 +124,9 @@ impl SessionRows {
     pub fn remove(&mut self, id: &ThreadId) -> Option<Arc<SessionRow>> {
         let ById(row) = self.by_id.take(id.as_str())?;
         self.all.one_mut(row.archived).remove(&row);
+        if row.status != SessionStatus::Idle {
+            self.busy.one_mut(row.archived).remove(&row);
+        }
         if let Some(lists) = self.by_project.get_mut(&row.project) {
             lists.one_mut(row.archived).remove(&row);
             if lists.is_empty() {
@@ -157,10 +166,13 @@ impl SessionRows {
         self.by_id.iter().map(|ById(row)| Arc::clone(row)).collect()
     }
 
-    /// One page as the body of its answer ([`SessionList`](cm_core::wire::SessionList)). Without a
-    /// filter it costs the same with any number of sessions.
+    /// One page as the body of its answer ([`SessionList`](cm_core::wire::SessionList)). It costs the
+    /// same with any number of sessions, but for a text that few titles have: each title is looked
+    /// at.
     pub fn page(&self, query: &ListQuery) -> Vec<u8> {
+        let is_busy = query.status.is_some_and(|status| status != SessionStatus::Idle);
         let lists = match &query.project {
+            _ if is_busy => Some(&self.busy),
             ProjectFilter::Any => Some(&self.all),
             ProjectFilter::Unassigned => self.by_project.get(&None),
             ProjectFilter::Of(project) => self.by_project.get(&Some(project.clone())),
