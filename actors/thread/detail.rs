@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use cm_core::ids::ThreadId;
 use cm_core::rows::{Layout, Row, RowIndex, RowKey};
-use cm_core::thread::{ItemState, Kept, NoteRecord, TurnRecord};
+use cm_core::thread::{ItemState, Kept, NoteRecord, TurnRecord, TurnStatus};
 use cm_core::transcript::{item_row, request_row, trimmed_row, turn_row};
 use cm_core::wire::SessionSummary;
 use serde::Serialize;
@@ -21,8 +21,10 @@ use crate::store::{Store, StoreError, StoredItems, read_notes, read_request_row,
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) session: SessionSummary,
-    /// The runtime's thread object.
+    /// The runtime's thread object, as last seen.
     pub(super) thread: Value,
+    /// What a turn that runs waits for, in the runtime's words; `None` where none runs.
+    pub(super) active_flags: Option<Vec<&'static str>>,
     pub(super) kept: Kept,
     /// Sessions of its subagents.
     pub(super) subagents: Vec<ThreadId>,
@@ -52,7 +54,7 @@ pub(super) fn encode(
     out.extend_from_slice(b",\"thread\":");
     let mut rows = Vec::new();
     let items = write_rows(&mut rows, store, id, &layout, &notes, &turns)?;
-    write_thread(&mut out, items, &head.thread, &turns)?;
+    write_thread(&mut out, items, head, &turns)?;
     out.extend_from_slice(b",\"transcript\":[");
     out.append(&mut rows);
     out.extend_from_slice(b"],\"subagents\":");
@@ -116,18 +118,39 @@ fn write_rows(
     Ok(items)
 }
 
+/// How the thread stands, as the runtime would say now: what it said when the thread was last seen
+/// does not hold any more.
+fn status(head: &Head, turns: &[TurnRecord]) -> Value {
+    match &head.active_flags {
+        Some(flags) => json!({ "type": "active", "activeFlags": flags }),
+        None if head.session.archived => json!({ "type": "notLoaded" }),
+        None if turns.last().is_some_and(|turn| turn.status == TurnStatus::Failed) => {
+            json!({ "type": "systemError" })
+        }
+        None => json!({ "type": "idle" }),
+    }
+}
+
 /// The runtime's thread object with the turns that the manager stored.
 fn write_thread(
     out: &mut Vec<u8>,
     mut items: Items,
-    thread: &Value,
+    head: &Head,
     turns: &[TurnRecord],
 ) -> Result<(), StoreError> {
-    let Value::Object(members) = thread else {
-        return write(out, thread);
+    let Value::Object(members) = &head.thread else {
+        return write(out, &head.thread);
     };
+    let seen = members.get("updatedAt").and_then(Value::as_i64);
+    let ours = [
+        ("updatedAt", json!(seen.unwrap_or_default().max(head.session.updated_at))),
+        ("status", status(head, turns)),
+    ];
     out.push(b'{');
-    for (name, value) in members.iter().filter(|(name, _)| *name != "turns") {
+    let is_ours = |name: &str| name == "turns" || ours.iter().any(|(ours, _)| *ours == name);
+    let theirs = members.iter().filter(|(name, _)| !is_ours(name));
+    let theirs = theirs.map(|(name, value)| (name.as_str(), value));
+    for (name, value) in theirs.chain(ours.iter().map(|(name, value)| (*name, value))) {
         write(out, name)?;
         out.push(b':');
         write(out, value)?;
@@ -144,10 +167,14 @@ fn write_thread(
         out.append(&mut items.remove(&turn.id).unwrap_or_default());
         out.extend_from_slice(b"],");
         let rest = json!({
+            // A turn of a thread of its own is the root of itself.
+            "rootTurnId": turn.id,
+            "itemsView": "full",
             "status": turn.status.as_str(),
             "error": turn.error,
             "startedAt": turn.started_ms.div_euclid(1000),
             "completedAt": turn.ended_ms.map(|ms| ms.div_euclid(1000)),
+            "durationMs": turn.ended_ms.map(|ms| ms.saturating_sub(turn.started_ms).max(0)),
         });
         let mut members = Vec::new();
         write(&mut members, &rest)?;

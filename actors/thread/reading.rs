@@ -1,11 +1,13 @@
 //! Reading a session: whole, a page of its transcript, a page of its turns, one item.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use actix::prelude::*;
 use bytes::Bytes;
 use cm_core::ids::ThreadId;
+use cm_core::request::RequestFamily;
 use cm_core::rows::RowIndex;
 
 use super::actor::Thread;
@@ -80,6 +82,7 @@ impl Thread {
             head: detail::Head {
                 session: self.summary(),
                 thread: self.state.record.thread.clone(),
+                active_flags: self.active_flags(),
                 kept: self.state.record.kept.clone(),
                 subagents: self.state.record.subagents.clone(),
             },
@@ -105,6 +108,22 @@ impl Thread {
             });
             answer(reply, read.map_err(SessionError::from));
         });
+    }
+
+    /// What the turn that runs waits for, as the runtime names it in a thread's status. Calls of the
+    /// client's tools have no name there.
+    fn active_flags(&self) -> Option<Vec<&'static str>> {
+        self.state.active_turn()?;
+        let live = self.requests.values().map(|live| &live.record);
+        let flags = live.filter(|record| record.is_pending()).filter_map(|record| {
+            match record.kind.family() {
+                RequestFamily::Approval | RequestFamily::Extended => Some("waitingOnApproval"),
+                RequestFamily::ToolInput => Some("waitingOnUserInput"),
+                RequestFamily::ToolCall => None,
+            }
+        });
+        let distinct: BTreeSet<&'static str> = flags.collect();
+        Some(distinct.into_iter().collect())
     }
 
     /// What the runtime says of one item.

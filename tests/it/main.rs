@@ -57,6 +57,7 @@ mod flow_resume;
 mod flow_sessions;
 mod flow_stream;
 mod flow_subagents;
+mod flow_thread;
 mod flow_turn;
 
 // What goes wrong: the child, its output, the callers, the start and the stop.
