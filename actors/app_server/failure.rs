@@ -120,6 +120,44 @@ impl CallFailure {
     }
 }
 
+/// What a refused write of the configuration means. The child names the reason beside its words.
+fn written_config(error: &RpcError) -> Option<ErrorCode> {
+    let reason = error.data.as_ref()?.get("config_write_error_code")?.as_str()?;
+    Some(match reason {
+        // Somebody else wrote it meanwhile: the same write is right once it was read again.
+        "configVersionConflict" => ErrorCode::InvalidState,
+        _ => ErrorCode::InvalidParams,
+    })
+}
+
+/// Whether the child says, in small letters here, that what it was given is wrong, not that the time
+/// for it is.
+///
+/// Texts as codex 0.106 – 0.169 write them; the code is −32600, as for nearly everything.
+fn is_bad_input(text: &str) -> bool {
+    // A page of a list that has become shorter.
+    let beyond = text.starts_with("cursor ") && text.contains("exceeds total");
+    beyond
+        || text.starts_with("invalid request: ")
+        || [
+            "missing field",
+            "invalid type",
+            "unknown variant",
+            "invalid configuration",
+            "absolutepathbuf deserialized",
+            "invalid cursor",
+            "invalid login id",
+            "dynamic tool",
+            "must not be empty",
+            "must be >= 1",
+            "only writes to the user config are allowed",
+            "failed to set external auth",
+            "failed to spawn command",
+        ]
+        .iter()
+        .any(|known| text.contains(known))
+}
+
 fn rpc_failure(error: &RpcError, method: &str, unknown_thread: bool) -> Failure {
     if let Some(login) = LoginFailure::find(&error.message) {
         return Failure::new(ErrorCode::LoginUsedUp, login.message());
@@ -137,14 +175,12 @@ fn rpc_failure(error: &RpcError, method: &str, unknown_thread: bool) -> Failure 
         ErrorCode::ThreadInUse
     } else if unknown_thread {
         ErrorCode::NotFound
-    } else if error.code == code::INVALID_PARAMS
-        || has("missing field")
-        || has("invalid type")
-        || has("unknown variant")
-        || has("invalid cursor")
-        || has("failed to set external auth")
-        || has("failed to spawn command")
-    {
+    } else if let Some(written) = written_config(error) {
+        written
+    } else if has("failed to load configuration") {
+        // It is what stands in the file, whatever is wrong with it: nothing of the call.
+        ErrorCode::InvalidState
+    } else if error.code == code::INVALID_PARAMS || is_bad_input(&text) {
         ErrorCode::InvalidParams
     } else if has("unauthorized") || has("authentication required") || has("missing bearer") {
         ErrorCode::AuthRequired
@@ -166,6 +202,8 @@ fn rpc_failure(error: &RpcError, method: &str, unknown_thread: bool) -> Failure 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn code_of(code: i64, message: &str) -> ErrorCode {
@@ -184,6 +222,43 @@ mod tests {
                 assert!(!failure.message.contains("sk-secret"), "{failure:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_the_caller_got_wrong_is_told_so() {
+        for text in [
+            "Invalid configuration: invalid type: integer `7`, expected a string\nin `model`\n",
+            "Invalid configuration: approval_policy = \"untrusted\" is no longer supported",
+            "Invalid request: AbsolutePathBuf deserialized without a base path",
+            "dynamic tool name has leading/trailing whitespace:  a ",
+            "dynamic tool name must match ^[a-zA-Z0-9_-]+$ to match Responses API: a b!",
+            "dynamic tool name is reserved: mcp__x",
+            "duplicate dynamic tool name: a",
+            "invalid cursor: bad",
+            "cursor 999 exceeds total models 9",
+            "keyPath segments must not be empty",
+            "command must not be empty",
+            "numTurns must be >= 1",
+            "invalid login id: zzz",
+            "Only writes to the user config are allowed",
+        ] {
+            assert_eq!(code_of(-32600, text), ErrorCode::InvalidParams, "{text}");
+        }
+        let written = |reason: &str, message: &str| {
+            let data = Some(json!({ "config_write_error_code": reason }));
+            let error = RpcError { code: -32600, message: message.to_owned(), data };
+            CallFailure::Rpc(error).failure("config/value/write").code
+        };
+        let conflict =
+            "Configuration was modified since last read. Fetch latest version and retry.";
+        assert_eq!(written("configVersionConflict", conflict), ErrorCode::InvalidState);
+        assert_eq!(written("configValidationError", "any words"), ErrorCode::InvalidParams);
+        assert_eq!(written("configLayerReadonly", "any words"), ErrorCode::InvalidParams);
+        assert_eq!(code_of(-32600, conflict), ErrorCode::InvalidState);
+        let no_server = "No MCP server named 'nope' found.";
+        assert_eq!(code_of(-32600, no_server), ErrorCode::InvalidState);
+        let no_turn = "no active turn to interrupt";
+        assert_eq!(code_of(-32600, no_turn), ErrorCode::InvalidState);
     }
 
     #[test]
@@ -208,6 +283,8 @@ mod tests {
         let spawn = "failed to spawn command: No such file or directory (os error 2)";
         assert_eq!(code_of(-32603, spawn), ErrorCode::InvalidParams);
         assert_eq!(code_of(-32603, "boom"), ErrorCode::CodexError);
+        let broken = "failed to load configuration: invalid type: unit variant, expected string";
+        assert_eq!(code_of(-32600, broken), ErrorCode::InvalidState);
         let used = "Your access token could not be refreshed because your refresh token was \
                     already used. Please log out and sign in again.";
         assert_eq!(code_of(-32603, used), ErrorCode::LoginUsedUp);

@@ -43,6 +43,7 @@ mod common;
 
 mod flow_actions;
 mod flow_approvals;
+mod flow_caller_errors;
 mod flow_cli;
 mod flow_first_turn;
 mod flow_interrupts;
