@@ -1,7 +1,7 @@
 //! What a session's turns may do, and free settings beside it.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use cm_actors::thread::{ChangedBy, ControlsChanged, Defaults};
+use cm_actors::thread::{Cage, ChangedBy, ControlsChanged, Defaults};
 use cm_core::controls::{Controls, ControlsChange, SettingsChange};
 use cm_core::error::ErrorCode;
 use cm_core::ids::ThreadId;
@@ -51,6 +51,7 @@ fn view(id: ThreadId, status: &str, controls: Controls, defaults: Defaults) -> S
         defaults: defaults.controls,
         defaults_editable: defaults.editable,
         default_lock_reason: (!defaults.editable).then(|| LOCKED.to_owned()),
+        warnings: Vec::new(),
     }
 }
 
@@ -96,6 +97,7 @@ pub(crate) async fn change(
     let mut answer = view(id, changed.word(), controls, defaults);
     answer.scope = Some(scope);
     answer.summary = Some(changed.now.line());
+    answer.warnings = Cage::warning(changed.now.filesystem_sandbox).into_iter().collect();
     answer.applied = Some(changed.now);
     Ok(HttpResponse::Ok().json(answer))
 }

@@ -107,11 +107,13 @@ impl Cage {
         Ok(())
     }
 
-    /// What is to be said about a sandbox that cannot protect the manager.
+    /// What is to be said about a sandbox that cannot protect the manager, nor keep commands from the
+    /// network.
     pub fn warning(sandbox: SandboxMode) -> Option<String> {
         (sandbox == SandboxMode::DangerFullAccess).then(|| {
             "danger-full-access: commands of this session can change everything that the \
-             manager's user can, the manager's own state included."
+             manager's user can, the manager's own state included, and the network is open to them \
+             whatever networkAccess says."
                 .to_owned()
         })
     }

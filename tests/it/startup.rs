@@ -252,7 +252,11 @@ fn full_access_cannot_be_caged_and_the_answer_says_so() {
     let app = start(Behaviour::correct());
     let body = json!({ "cwd": app.dir().path(), "filesystemSandbox": "danger-full-access" });
     let created = create(&app, body).expect_status(200);
-    let warned = |body: &Value| text(&body["warnings"][0]).contains("danger-full-access");
+    let warned = |body: &Value| {
+        let warning = text(&body["warnings"][0]);
+        let open = "the network is open to them whatever networkAccess says";
+        warning.contains("danger-full-access") && warning.contains(open)
+    };
     assert!(warned(&created.body), "{}", created.text);
     let careful = create(&app, json!({ "cwd": app.workspace() })).expect_status(200);
     assert_eq!(careful.body.get("warnings"), None);
@@ -260,6 +264,18 @@ fn full_access_cannot_be_caged_and_the_answer_says_so() {
     let message = json!({ "text": "hi", "filesystemSandbox": "danger-full-access" });
     let sent = app.post(&format!("/api/sessions/{session}/messages"), message);
     assert!(warned(&sent.expect_status(202).body));
+    let path = format!("/api/sessions/{session}/session-controls");
+    let controls = |sandbox: &str| {
+        let controls = json!({
+            "approvalPolicy": "never", "networkAccess": "restricted", "filesystemSandbox": sandbox,
+            "model": null,
+        });
+        json!({ "scope": "session", "controls": controls })
+    };
+    let changed = app.post(&path, controls("danger-full-access")).expect_status(200);
+    assert!(warned(&changed.body), "{}", changed.text);
+    let changed = app.post(&path, controls("read-only")).expect_status(200);
+    assert_eq!(changed.body.get("warnings"), None);
 }
 
 #[test]

@@ -51,6 +51,9 @@ pub struct SessionControlsView {
     /// Why not.
     #[schema(required)]
     pub default_lock_reason: Option<String>,
+    /// What is worth knowing of what is in force now, such as a sandbox that protects nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Body of `POST /api/sessions/:id/session-controls`.
