@@ -15,6 +15,7 @@ use crate::api::Api;
 use crate::body::text;
 use crate::openapi::{AllOf, BodyErrors, RuntimeErrors, SessionErrors};
 use crate::sessions::{body_of, exists, session_id};
+use crate::stored_turns::with_turns;
 
 /// Turns that one rollback takes back at the most.
 const MOST_TURNS: u64 = 10_000;
@@ -59,7 +60,8 @@ pub(crate) async fn fork(
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
     let forked = api.threads.fork(&id).await;
-    Ok(HttpResponse::Ok().json(forked.map_err(|error| failed(error, "thread/fork", &id))?))
+    let forked = forked.map_err(|error| failed(error, "thread/fork", &id))?;
+    Ok(HttpResponse::Ok().json(with_turns(&api, forked).await))
 }
 
 /// Makes what the model sees of the history shorter.

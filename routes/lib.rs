@@ -11,7 +11,8 @@
 //! - `codex`: operations that the Codex runtime answers itself.
 //! - `idempotency`: the middleware of requests that are not to be carried out twice.
 //! - `health`, `runtime`: the service itself; `sessions`, `session_list`, `turns`, `requests`, `actions`,
-//!   `controls`, `transcript`, `projects`, `jobs`: one file a resource.
+//!   `controls`, `transcript`, `projects`, `jobs`: one file a resource; `stored_turns`: the history in
+//!   answers about sessions.
 //! - [`metrics`]: `GET /metrics`; `read_model`: each worker's copy of the lists.
 //! - [`stream`]: `GET /api/stream`: the worker's hub, the socket, the body that it writes.
 //! - [`security`]: who may talk to the server.
@@ -37,6 +38,7 @@ mod runtime;
 pub mod security;
 mod session_list;
 mod sessions;
+mod stored_turns;
 pub mod stream;
 mod transcript;
 mod turns;

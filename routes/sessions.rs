@@ -17,6 +17,7 @@ use crate::body::{RawBody, text};
 use crate::openapi::{
     AllOf, BodyErrors, FirstTurnErrors, ManagerErrors, RuntimeErrors, SandboxErrors, SessionErrors,
 };
+use crate::stored_turns::{with_turns, without_turns};
 
 /// Tools that one session may offer.
 const MAX_TOOLS: usize = 128;
@@ -201,7 +202,7 @@ pub(crate) async fn unarchive(
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
     let created = api.threads.unarchive(&id).await.map_err(ApiError::session)?;
-    Ok(HttpResponse::Ok().json(created))
+    Ok(HttpResponse::Ok().json(without_turns(created)))
 }
 
 /// Loads a session into the child again; a message does this by itself.
@@ -228,5 +229,5 @@ pub(crate) async fn resume(
     })
     .await?;
     let resumed = api.threads.resume(&id, body.dynamic_tools).await.map_err(ApiError::session)?;
-    Ok(HttpResponse::Ok().json(resumed))
+    Ok(HttpResponse::Ok().json(with_turns(&api, resumed).await))
 }

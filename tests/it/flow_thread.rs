@@ -4,7 +4,44 @@ use serde_json::{Value, json};
 
 use crate::common::{Act, Bench, DEADLINE, Kind, approval, over_runtimes, text, turn_end};
 
-over_runtimes!(a_turn_has_the_members_of_version_1, the_status_follows_what_the_session_does,);
+over_runtimes!(
+    a_turn_has_the_members_of_version_1,
+    answers_about_a_session_have_the_stored_turns,
+    the_status_follows_what_the_session_does,
+);
+
+fn turns(answer: &Value) -> Vec<(String, usize)> {
+    let turns = answer["thread"]["turns"].as_array().unwrap_or_else(|| panic!("none: {answer}"));
+    let items = |turn: &Value| turn["items"].as_array().map(Vec::len).unwrap();
+    turns.iter().map(|turn| (text(&turn["id"]), items(turn))).collect()
+}
+
+fn answers_about_a_session_have_the_stored_turns(kind: Kind) {
+    let mut bench = Bench::start(kind);
+    let session = bench.session();
+    let created = bench.act(&session, "unarchive", json!({})).expect_status(200).body;
+    assert_eq!(created["thread"]["turns"], json!([]));
+    let first = bench.complete_turn(&session, &[Act::Say("one")]);
+    let second = bench.complete_turn(&session, &[Act::Say("two")]);
+    let stored = bench.detail(&session)["thread"].clone();
+    let expected = turns(&json!({ "thread": stored }));
+    let ids: Vec<&str> = expected.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(ids, [first.as_str(), second.as_str()]);
+    assert!(expected.iter().all(|(_, items)| *items >= 2), "{expected:?}");
+
+    let resumed = bench.act(&session, "resume", json!({})).expect_status(200).body;
+    assert_eq!(resumed["thread"]["turns"], stored["turns"]);
+    assert_eq!(resumed["thread"]["status"], json!({ "type": "idle" }));
+    let forked = bench.act(&session, "fork", json!({})).expect_status(200).body;
+    assert_eq!(forked["thread"]["turns"], stored["turns"]);
+    assert_eq!(forked["thread"]["id"], forked["session"]["sessionId"]);
+    bench.app.restart();
+    let resumed = bench.act(&session, "resume", json!({})).expect_status(200).body;
+    assert_eq!(resumed["thread"]["turns"], stored["turns"]);
+    bench.act(&session, "archive", json!({})).expect_status(200);
+    let back = bench.act(&session, "unarchive", json!({})).expect_status(200).body;
+    assert_eq!(back["thread"]["turns"], json!([]), "as version 1 answered");
+}
 
 fn status(bench: &Bench, session: &str) -> Value {
     bench.detail(session)["thread"]["status"].clone()
