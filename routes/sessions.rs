@@ -54,15 +54,17 @@ pub(crate) async fn exists(api: &Api, id: &ThreadId) -> Result<(), ApiError> {
     }
 }
 
-/// Checks tools that a client offers.
-pub(crate) fn check_tools(tools: Option<&Vec<DynamicTool>>) -> Result<(), ApiError> {
+/// Checks tools that a client offers. Blanks around their names and descriptions go: the runtime
+/// refuses names that have some.
+pub(crate) fn check_tools(tools: Option<&mut Vec<DynamicTool>>) -> Result<(), ApiError> {
     let Some(tools) = tools else { return Ok(()) };
     if tools.len() > MAX_TOOLS {
         return Err(invalid("dynamicTools", &format!("at most {MAX_TOOLS} tools")));
     }
-    for (index, tool) in tools.iter().enumerate() {
-        text(&format!("dynamicTools.{index}.name"), &tool.name, MAX_NAME)?;
-        text(&format!("dynamicTools.{index}.description"), &tool.description, MAX_NOTE)?;
+    for (index, tool) in tools.iter_mut().enumerate() {
+        tool.name = text(&format!("dynamicTools.{index}.name"), &tool.name, MAX_NAME)?;
+        let name = format!("dynamicTools.{index}.description");
+        tool.description = text(&name, &tool.description, MAX_NOTE)?;
     }
     Ok(())
 }
@@ -81,11 +83,11 @@ pub(crate) async fn create(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let body: CreateSession = RawBody::read(&request, payload).await?.optional()?;
+    let mut body: CreateSession = RawBody::read(&request, payload).await?.optional()?;
     if body.cwd.as_deref().is_some_and(str::is_empty) {
         return Err(invalid("cwd", "must not be empty"));
     }
-    check_tools(body.dynamic_tools.as_ref())?;
+    check_tools(body.dynamic_tools.as_mut())?;
     let created = api.threads.create(body).await.map_err(ApiError::session)?;
     Ok(HttpResponse::Ok().json(created))
 }
@@ -223,8 +225,8 @@ pub(crate) async fn resume(
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
     let body = body_of(&api, &id, &request, payload, |body| {
-        let body = body.optional::<ResumeSession>()?;
-        check_tools(body.dynamic_tools.as_ref())?;
+        let mut body = body.optional::<ResumeSession>()?;
+        check_tools(body.dynamic_tools.as_mut())?;
         Ok(body)
     })
     .await?;

@@ -39,7 +39,7 @@ pub(crate) async fn send(
     let body = body_of(&api, &id, &request, payload, |body| {
         let mut body = body.required::<SendMessage>()?;
         body.text = text("text", &body.text, usize::MAX)?;
-        check_tools(body.dynamic_tools.as_ref())?;
+        check_tools(body.dynamic_tools.as_mut())?;
         Ok(body)
     })
     .await?;

@@ -9,6 +9,7 @@ over_runtimes!(
     a_declined_question_lets_the_turn_go_on,
     a_tool_call_is_answered_by_the_client,
     a_failed_tool_call_is_told_as_such,
+    blanks_around_the_name_of_a_tool_are_nothing,
 );
 
 fn an_answer_reaches_the_agent(kind: Kind) {
@@ -86,6 +87,25 @@ fn a_tool_call_is_answered_by_the_client(kind: Kind) {
     let detail = bench.detail(&session);
     let row = rows(&detail, "tool_call.resolved")[0];
     assert_eq!(row["content"], "Tool call resolved (success=true)");
+}
+
+fn blanks_around_the_name_of_a_tool_are_nothing(kind: Kind) {
+    let bench = Bench::start(kind);
+    let tool = json!({
+        "name": "  lookup\n", "description": " Looks something up. ",
+        "inputSchema": { "type": "object", "properties": { "key": { "type": "string" } } },
+    });
+    let session = bench.session_with(json!({ "dynamicTools": [tool] }));
+    let mut stream = bench.app.stream(Some(&session));
+    let turn = bench.send(&session, &[Act::Lookup, Act::Say("thank you")]);
+    let asked = stream.wait_type("tool_call_requested", DEADLINE)["payload"].clone();
+    assert_eq!(asked["tool"], "lookup");
+    let path = format!("/api/tool-calls/{}/response", text(&asked["requestId"]));
+    bench.app.post(&path, json!({ "text": "found" })).expect_status(200);
+    assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
+    // The same, said again with the next message, is no other tool.
+    let message = json!({ "text": bench.kind.message(&[Act::Say("on")]), "dynamicTools": [tool] });
+    bench.act(&session, "messages", message).expect_status(202);
 }
 
 fn a_failed_tool_call_is_told_as_such(kind: Kind) {
