@@ -43,6 +43,12 @@ impl ApiError {
         self.body.code.as_deref() == Some(code.as_str())
     }
 
+    /// A member that was added.
+    #[cfg(test)]
+    pub(crate) fn member(&self, name: &str) -> Option<&Value> {
+        self.body.more.get(name)
+    }
+
     /// Adds a member.
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.body.more.insert(name.to_owned(), value.into());

@@ -114,18 +114,20 @@ impl RawBody {
 fn without_values(said: &str) -> ApiError {
     let said = said.strip_prefix("request validation failed: ").unwrap_or_default();
     let quoted = |before: &str| said.strip_prefix(before)?.split_once('`');
-    for (before, what) in
-        [("missing field `", "is missing"), ("duplicate field `", "is there twice")]
-    {
-        if let Some((name, _)) = quoted(before) {
-            return invalid(name, what);
-        }
+    if let Some((name, _)) = quoted("duplicate field `") {
+        return invalid(name, "is there twice");
     }
     let Some((path, rest)) = quoted("`") else {
         return invalid("", "a member is unknown or has another type");
     };
     // Only members that are known can be wrong, so the first part of the path is one of them.
     let name = path.split('.').next().unwrap_or_default();
+    if rest.strip_prefix(": ") == Some(IS_MISSING) {
+        // So is the last part of one that is missing.
+        let last = path.split_once('.').map(|(_, rest)| rest).filter(|rest| !rest.contains('.'));
+        let path = last.map_or_else(|| name.to_owned(), |last| format!("{name}.{last}"));
+        return invalid(&path, IS_MISSING);
+    }
     match rest.strip_prefix(": must not be longer than ") {
         Some(rest) => {
             let most = rest.split(' ').next().unwrap_or_default();
@@ -160,7 +162,8 @@ pub(crate) async fn read_bytes(
     Ok(bytes.freeze())
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+/// Says that a body is no JSON at all, or nests too deep.
+fn check_json(bytes: &[u8]) -> Result<(), ApiError> {
     // A body that is no JSON at all is another error than one of the wrong shape. Texts that are
     // not UTF-8 would pass unseen in members that are ignored.
     let not_json = |why: String| {
@@ -174,6 +177,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if depth(bytes) > MAX_DEPTH {
         return Err(not_json(format!("it nests deeper than {MAX_DEPTH} levels")));
     }
+    Ok(())
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    check_json(bytes)?;
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if first != Some(&b'{') {
         return Err(invalid("", "a JSON object is required"));
@@ -185,9 +193,25 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
             Segment::Seq { index } => index.to_string(),
             other => other.to_string(),
         });
-        let path = segments.collect::<Vec<_>>().join(".");
-        invalid(&path, &error.into_inner().to_string())
+        let mut path = segments.collect::<Vec<_>>();
+        let said = error.inner().to_string();
+        // What is missing is named in the words alone; the path is that of what lacks it.
+        match missing(&said) {
+            Some(name) => {
+                path.push(name.to_owned());
+                invalid(&path.join("."), IS_MISSING)
+            }
+            None => invalid(&path.join("."), &said),
+        }
     })
+}
+
+/// What is said of a member that must be there.
+const IS_MISSING: &str = "is missing";
+
+/// The member that serde says to be missing.
+fn missing(said: &str) -> Option<&str> {
+    said.strip_prefix("missing field `")?.split_once('`').map(|(name, _)| name)
 }
 
 /// How deep JSON nests.
@@ -251,7 +275,50 @@ pub(crate) fn not_longer(name: &str, value: &str, max: usize) -> Result<(), ApiE
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
     use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    #[expect(dead_code, reason = "only read")]
+    struct Outer {
+        first_name: String,
+        list: Option<Vec<Inner>>,
+        inner: Option<Inner>,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[expect(dead_code, reason = "only read")]
+    struct Inner {
+        name: String,
+    }
+
+    fn issue(error: &ApiError) -> (Value, Value) {
+        let issue = &error.member("issues").unwrap()[0];
+        (issue["path"].clone(), issue["message"].clone())
+    }
+
+    #[test]
+    fn what_is_missing_is_in_the_path() {
+        for (json, path) in [
+            ("{}", json!(["firstName"])),
+            (r#"{"list":[{"name":"a"},{}],"firstName":"a"}"#, json!(["list", "1", "name"])),
+            (r#"{"firstName":"a","inner":{}}"#, json!(["inner", "name"])),
+        ] {
+            let bytes = Some(Bytes::from_static(json.as_bytes()));
+            let error = RawBody { bytes }.required::<Outer>().unwrap_err();
+            assert_eq!(issue(&error), (path, json!(IS_MISSING)), "{json}");
+        }
+        let body =
+            |json: &'static str| RawBody { bytes: Some(Bytes::from_static(json.as_bytes())) };
+        let error = body("{}").confidential::<Outer>().unwrap_err();
+        assert_eq!(issue(&error), (json!(["firstName"]), json!(IS_MISSING)));
+        let nested = body(r#"{"firstName":"a","inner":{"secret":1}}"#);
+        let error = nested.confidential::<Outer>().unwrap_err();
+        assert_eq!(issue(&error), (json!(["inner", "name"]), json!(IS_MISSING)));
+    }
 
     #[test]
     fn depth_is_counted_outside_of_texts() {

@@ -88,7 +88,13 @@ pub(crate) async fn create(
         return Err(invalid("cwd", "must not be empty"));
     }
     check_tools(body.dynamic_tools.as_mut())?;
-    let created = api.threads.create(body).await.map_err(ApiError::session)?;
+    let created = api.threads.create(body).await.map_err(|error| match error {
+        // What a body can have wrong beyond its shape is the folder, which is looked at later.
+        SessionError::Failed(failure) if failure.code == ErrorCode::InvalidRequest => {
+            invalid("cwd", &failure.message)
+        }
+        error => ApiError::session(error),
+    })?;
     Ok(HttpResponse::Ok().json(created))
 }
 

@@ -117,7 +117,7 @@ fn json_of_the_wrong_shape_names_the_member() {
             })
             .collect()
     };
-    let cases: [(&String, Value, &str); 34] = [
+    let cases: [(&String, Value, &str); 35] = [
         (&create_path, json!({ "cwd": 5 }), "cwd"),
         (&create_path, json!({ "cwd": "" }), "cwd"),
         (&create_path, json!({ "model": ["m"] }), "model"),
@@ -128,6 +128,7 @@ fn json_of_the_wrong_shape_names_the_member() {
         (&create_path, json!({ "dynamicTools": {} }), "dynamicTools"),
         (&create_path, json!({ "dynamicTools": [{ "name": "a" }] }), "dynamicTools"),
         (&create_path, json!({ "dynamicTools": tools(129) }), "dynamicTools"),
+        (&create_path, json!({ "cwd": app.dir().join("missing") }), "cwd"),
         (&messages, json!({}), "text"),
         (&messages, json!({ "text": null }), "text"),
         (&messages, json!({ "text": "" }), "text"),
@@ -158,10 +159,8 @@ fn json_of_the_wrong_shape_names_the_member() {
         assert_eq!(reply.status, 400, "{path} {body}: {}", reply.text);
         refused(&reply, 400, "invalid_request");
         assert_eq!(reply.body["status"], "error");
-        let issue = &reply.body["issues"][0];
-        let named = issue["path"][0] == member
-            || issue["message"].as_str().is_some_and(|message| message.contains(member));
-        assert!(named, "{path} {body}: {}", reply.text);
+        let named = &reply.body["issues"][0]["path"];
+        assert_eq!(named[0], member, "{path} {body}: {}", reply.text);
     }
     still_works(&app);
 }
@@ -182,8 +181,28 @@ fn a_workspace_that_is_no_folder_is_refused() {
         let reply = app.post("/api/sessions", json!({ "cwd": cwd }));
         is_refusal(&reply, cwd);
         assert_eq!(reply.status, 400, "{cwd}: {}", reply.text);
+        assert_eq!(reply.body["issues"][0]["path"], json!(["cwd"]), "{cwd}: {}", reply.text);
     }
     still_works(&app);
+}
+
+#[test]
+fn the_path_of_what_is_missing_goes_all_the_way() {
+    let app = embedded().start();
+    let tools = json!([{ "name": "a", "description": "d", "inputSchema": {} }, { "name": "b" }]);
+    for (path, body, at) in [
+        ("/api/projects", json!({}), json!(["name"])),
+        (
+            "/api/sessions",
+            json!({ "dynamicTools": tools }),
+            json!(["dynamicTools", "1", "description"]),
+        ),
+        ("/api/login", json!({}), json!(["token"])),
+    ] {
+        let reply = app.post(path, body);
+        refused(&reply, 400, "invalid_request");
+        assert_eq!(reply.body["issues"][0]["path"], at, "{path}: {}", reply.text);
+    }
 }
 
 #[test]
