@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
-use crate::body::text;
+use crate::body::{NoBody, text};
 use crate::openapi::{AllOf, BodyErrors, RuntimeErrors, SessionErrors};
 use crate::sessions::{body_of, exists, session_id};
 use crate::stored_turns::with_turns;
@@ -48,7 +48,7 @@ async fn act(
 
 /// Begins a session with the history of this one.
 ///
-/// A body is not looked at.
+/// A body is not looked at, beyond that it is JSON.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/fork", tag = "sessions", operation_id = "forkSession",
     params(("id" = ThreadId, Path, description = "The session.")),
@@ -57,6 +57,7 @@ async fn act(
 pub(crate) async fn fork(
     api: web::Data<Api>,
     path: web::Path<String>,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
     let forked = api.threads.fork(&id).await;
@@ -66,7 +67,7 @@ pub(crate) async fn fork(
 
 /// Makes what the model sees of the history shorter.
 ///
-/// A body is not looked at.
+/// A body is not looked at, beyond that it is JSON.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/compact", tag = "sessions", operation_id = "compactSession",
     params(("id" = ThreadId, Path, description = "The session.")),
@@ -75,13 +76,14 @@ pub(crate) async fn fork(
 pub(crate) async fn compact(
     api: web::Data<Api>,
     path: web::Path<String>,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     act(&api, session_id(&path)?, ThreadAction::Compact, None).await
 }
 
 /// Ends commands that an interrupt left running.
 ///
-/// A body is not looked at.
+/// A body is not looked at, beyond that it is JSON.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/background-terminals/clean", tag = "sessions",
     operation_id = "cleanBackgroundTerminals",
@@ -91,6 +93,7 @@ pub(crate) async fn compact(
 pub(crate) async fn clean_terminals(
     api: web::Data<Api>,
     path: web::Path<String>,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     act(&api, session_id(&path)?, ThreadAction::CleanTerminals, None).await
 }

@@ -1,8 +1,12 @@
 //! Reading JSON bodies as version 1 does.
 
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_TYPE, ORIGIN};
-use actix_web::{HttpRequest, web};
+use actix_web::{FromRequest, HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use cm_core::error::ErrorCode;
 use cm_core::wire::MAX_ITEMS;
@@ -32,7 +36,7 @@ impl RawBody {
     /// 413 over the limit, 415 for another type than JSON, 400 when it is announced and empty.
     pub(crate) async fn read(
         request: &HttpRequest,
-        payload: web::Payload,
+        payload: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin,
     ) -> Result<Self, ApiError> {
         let content_type = request.headers().get(CONTENT_TYPE);
         let content_type = content_type.map(|value| value.to_str().unwrap_or_default());
@@ -106,6 +110,26 @@ impl RawBody {
             Some(bytes) => parse(bytes),
             None => Ok(T::default()),
         }
+    }
+}
+
+/// Taken by handlers that look at no body: one that is sent must be one that could be read, as
+/// everywhere.
+#[derive(Debug)]
+pub(crate) struct NoBody;
+
+impl FromRequest for NoBody {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            match RawBody::read(&request, payload).await?.bytes {
+                Some(bytes) => check_json(&bytes).map(|()| Self),
+                None => Ok(Self),
+            }
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
-use crate::body::text;
+use crate::body::{NoBody, text};
 use crate::openapi::{BodyErrors, SessionErrors};
 use crate::query::Query;
 use crate::sessions::{body_of, session_id};
@@ -313,6 +313,7 @@ pub(crate) async fn remove_setting(
     api: web::Data<Api>,
     path: web::Path<(String, String)>,
     query: Query,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     let (id, key) = path.into_inner();
     let key = text("key", &key, MAX_KEY)?;

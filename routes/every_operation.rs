@@ -14,7 +14,7 @@ use utoipa::openapi::{ObjectBuilder, OpenApi, RefOr, Schema, SecurityRequirement
 use utoipa::{IntoResponses, Modify};
 
 use crate::api::ROUTES;
-use crate::openapi::{AccessErrors, IdempotencyErrors, QueryErrors, TokenErrors};
+use crate::openapi::{AccessErrors, IdempotencyErrors, NoBodyErrors, QueryErrors, TokenErrors};
 use crate::query::max_value;
 use crate::security::needs_no_token;
 
@@ -46,6 +46,11 @@ impl Modify for EveryOperation {
                 && ROUTES.iter().any(keyed)
             {
                 take_key(operation);
+            }
+            for operation in [&mut item.post, &mut item.delete].into_iter().flatten() {
+                if operation.request_body.is_none() {
+                    merge(&mut operation.responses.responses, NoBodyErrors::responses());
+                }
             }
             for operation in operations(item) {
                 complete(path, operation);

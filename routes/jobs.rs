@@ -11,7 +11,8 @@ use cm_core::wire::{
 
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
-use crate::openapi::{AllOf, SessionErrors, answers};
+use crate::body::NoBody;
+use crate::openapi::{AllOf, BodyErrors, SessionErrors, answers};
 use crate::query::Query;
 use crate::sessions::{exists, session_id};
 
@@ -101,57 +102,60 @@ pub(crate) async fn list(query: Query) -> Result<HttpResponse, ApiError> {
     params(("jobId" = String, Path, description = "The job.")),
     responses((status = 200, body = JobView), AllOf<(JobErrors, CancelErrors)>),
 )]
-pub(crate) async fn cancel(path: web::Path<String>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn cancel(path: web::Path<String>, _: NoBody) -> Result<HttpResponse, ApiError> {
     Err(of_job(&path))
 }
 
 /// Asks for what might be said next, and waits for it.
 ///
-/// While there is no queue a body is not looked at.
+/// While there is no queue a body is not looked at, beyond that it is JSON.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/suggested-request", tag = "jobs",
     operation_id = "suggestRequest",
     params(("id" = ThreadId, Path, description = "The session.")),
     request_body = Option<SuggestRequest>,
-    responses((status = 200, body = Suggestion), AllOf<(SessionErrors, SuggestionErrors)>),
+    responses((status = 200, body = Suggestion), AllOf<(SessionErrors, SuggestionErrors, BodyErrors)>),
 )]
 pub(crate) async fn suggest(
     api: web::Data<Api>,
     path: web::Path<String>,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     of_session(&api, &path).await
 }
 
 /// Asks for what might be said next; it comes in the stream.
 ///
-/// While there is no queue a body is not looked at.
+/// While there is no queue a body is not looked at, beyond that it is JSON.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/suggested-request/jobs", tag = "jobs",
     operation_id = "queueSuggestedRequest",
     params(("id" = ThreadId, Path, description = "The session.")),
     request_body = Option<SuggestRequest>,
-    responses((status = 202, body = SuggestionQueued), AllOf<(SessionErrors, SuggestionErrors)>),
+    responses((status = 202, body = SuggestionQueued), AllOf<(SessionErrors, SuggestionErrors, BodyErrors)>),
 )]
 pub(crate) async fn queue_suggestion(
     api: web::Data<Api>,
     path: web::Path<String>,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     of_session(&api, &path).await
 }
 
 /// Says what might be said next, for whoever asked for it.
 ///
-/// While there is no queue a body is not looked at.
+/// While there is no queue a body is not looked at, beyond that it is JSON.
 #[utoipa::path(
     post, path = "/api/sessions/{id}/suggested-request/upsert", tag = "jobs",
     operation_id = "upsertSuggestedRequest",
     params(("id" = ThreadId, Path, description = "The session.")),
     request_body = UpsertSuggestion,
-    responses((status = 200, body = SuggestionUpserted), AllOf<(SessionErrors, SuggestionErrors)>),
+    responses((status = 200, body = SuggestionUpserted), AllOf<(SessionErrors, SuggestionErrors, BodyErrors)>),
 )]
 pub(crate) async fn upsert_suggestion(
     api: web::Data<Api>,
     path: web::Path<String>,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     of_session(&api, &path).await
 }

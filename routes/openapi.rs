@@ -76,6 +76,13 @@ answers! {
         "415" => "The body is not JSON: `unsupported_media_type`.",
     }
 
+    /// Errors of a body where none is looked at.
+    NoBodyErrors {
+        "400" => "There is a body, which need not be, and it is not JSON: `request_failed`.",
+        "413" => "The body is too large: `too_large`.",
+        "415" => "The body is not JSON: `unsupported_media_type`.",
+    }
+
     /// Errors of a request with an idempotency key.
     IdempotencyErrors {
         "400" => "The `Idempotency-Key` is none: `invalid_request`.",

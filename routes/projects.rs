@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::answer::ApiError;
 use crate::api::Api;
-use crate::body::{RawBody, text};
+use crate::body::{NoBody, RawBody, text};
 use crate::openapi::{AllOf, BodyErrors, ManagerErrors, ProjectErrors};
 use crate::sessions::session_id;
 
@@ -154,6 +154,7 @@ pub(crate) async fn update(
 pub(crate) async fn delete(
     api: web::Data<Api>,
     path: web::Path<String>,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     let project_id = project_id(&path)?;
     let deleted = api.projects.delete(project_id.clone()).await;
@@ -240,7 +241,7 @@ pub(crate) async fn move_all(
 
 /// Deletes all sessions of a project for good.
 ///
-/// A body is not looked at.
+/// A body is not looked at, beyond that it is JSON.
 #[utoipa::path(
     post, path = "/api/projects/{id}/chats/delete-all", tag = "projects",
     operation_id = "deleteSessionsOfProject",
@@ -250,6 +251,7 @@ pub(crate) async fn move_all(
 pub(crate) async fn delete_all(
     api: web::Data<Api>,
     path: web::Path<String>,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     let project_id = project_id(&path)?;
     let removed = api.projects.delete_all(project_id.clone()).await;

@@ -13,7 +13,7 @@ use cm_core::wire::{
 
 use crate::answer::{ApiError, invalid};
 use crate::api::Api;
-use crate::body::{RawBody, text};
+use crate::body::{NoBody, RawBody, text};
 use crate::openapi::{
     AllOf, BodyErrors, FirstTurnErrors, ManagerErrors, RuntimeErrors, SandboxErrors, SessionErrors,
 };
@@ -146,6 +146,7 @@ pub(crate) async fn item(
 pub(crate) async fn delete(
     api: web::Data<Api>,
     path: web::Path<String>,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
     let deleted = api.threads.delete(&id).await.map_err(ApiError::session)?;
@@ -191,6 +192,7 @@ pub(crate) async fn rename(
 pub(crate) async fn archive(
     api: web::Data<Api>,
     path: web::Path<String>,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     let session_id = session_id(&path)?;
     api.threads.archive(&session_id).await.map_err(ApiError::session)?;
@@ -207,6 +209,7 @@ pub(crate) async fn archive(
 pub(crate) async fn unarchive(
     api: web::Data<Api>,
     path: web::Path<String>,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     let id = session_id(&path)?;
     let created = api.threads.unarchive(&id).await.map_err(ApiError::session)?;

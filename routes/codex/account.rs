@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{RuntimeCall, trim, trim_given};
 use crate::answer::ApiError;
 use crate::api::Api;
-use crate::body::RawBody;
+use crate::body::{NoBody, RawBody};
 use crate::openapi::{AllOf, BodyErrors, RuntimeErrors};
 
 /// The account that is signed in.
@@ -69,12 +69,12 @@ pub(crate) async fn cancel_login(
 
 /// Signs out.
 ///
-/// A body is not looked at.
+/// A body is not looked at, beyond that it is JSON.
 #[utoipa::path(
     post, path = "/api/account/logout", tag = "account", operation_id = "logout",
     responses((status = 200, body = RuntimeResult), RuntimeErrors),
 )]
-pub(crate) async fn log_out(api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn log_out(api: web::Data<Api>, _: NoBody) -> Result<HttpResponse, ApiError> {
     RuntimeCall::new(&api, "account/logout").wrapped(Value::Null).await
 }
 

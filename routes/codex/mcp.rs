@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::RuntimeCall;
 use crate::answer::ApiError;
 use crate::api::Api;
-use crate::body::{RawBody, few};
+use crate::body::{NoBody, RawBody, few};
 use crate::openapi::{AllOf, BodyErrors, RuntimeErrors};
 use crate::query::Query;
 
@@ -31,12 +31,12 @@ pub(crate) async fn servers(api: web::Data<Api>, query: Query) -> Result<HttpRes
 
 /// Reads the configuration of MCP servers anew.
 ///
-/// A body is not looked at.
+/// A body is not looked at, beyond that it is JSON.
 #[utoipa::path(
     post, path = "/api/mcp/reload", tag = "runtime", operation_id = "reloadMcpServers",
     responses((status = 200, body = RuntimeResult), RuntimeErrors),
 )]
-pub(crate) async fn reload(api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn reload(api: web::Data<Api>, _: NoBody) -> Result<HttpResponse, ApiError> {
     RuntimeCall::new(&api, "config/mcpServer/reload").wrapped(Value::Null).await
 }
 

@@ -12,7 +12,7 @@ use cm_core::wire::{Done, ErrorBody, LogIn, Ticket};
 use super::origin::AccessPolicy;
 use crate::answer::ApiError;
 use crate::api::Api;
-use crate::body::RawBody;
+use crate::body::{NoBody, RawBody};
 use crate::openapi::{AllOf, BodyErrors, StoppingErrors};
 
 /// Name of the cookie.
@@ -133,7 +133,7 @@ fn unavailable(error: MailboxError) -> ApiError {
     post, path = "/api/stream/tickets", tag = "access", operation_id = "issueStreamTicket",
     responses((status = 200, body = Ticket), StoppingErrors),
 )]
-pub(crate) async fn issue_ticket(api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn issue_ticket(api: web::Data<Api>, _: NoBody) -> Result<HttpResponse, ApiError> {
     let ticket = api.doorkeeper.send(IssueTicket).timeout(DEADLINE).await.map_err(unavailable)?;
     let status = "ok".to_owned();
     let expires_in_seconds = TICKET_LIFE.as_secs();
@@ -179,6 +179,7 @@ pub(crate) async fn log_in(
 pub(crate) async fn log_out(
     api: web::Data<Api>,
     request: HttpRequest,
+    _: NoBody,
 ) -> Result<HttpResponse, ApiError> {
     if let Some(cookie) = request.cookie(COOKIE) {
         api.doorkeeper

@@ -64,6 +64,7 @@ mod flow_turn;
 // What goes wrong: the child, its output, the callers, the start and the stop.
 mod bad_input;
 mod bad_input_described;
+mod bodies_not_read;
 mod child_failures;
 mod concurrency;
 mod contract;
