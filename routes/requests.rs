@@ -129,8 +129,14 @@ async fn list<T: Serialize>(
         Err(error) => return Err(ApiError::session(error)),
     };
     // Its stream shows them as well: whoever comes back to it finds them here.
-    let of_subagents = api.threads.pending_requests(families, Some(id)).await;
-    records.extend(of_subagents.map_err(ApiError::session)?);
+    match api.threads.pending_requests(families, Some(id)).await {
+        Ok(of_subagents) => records.extend(of_subagents),
+        // One of them is slow: what the session itself waits for is not kept back for that.
+        Err(error) => {
+            let error = ApiError::session(error);
+            tracing::warn!(%error, "a list of requests is without those of subagents");
+        }
+    }
     // Stable: those of one session stay in their order.
     records.sort_by_key(|record| record.created_ms);
     let rows = records.iter().filter_map(|record| Some(listed(record, show(record)?)));

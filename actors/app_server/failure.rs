@@ -147,7 +147,7 @@ fn is_bad_input(text: &str) -> bool {
             "absolutepathbuf deserialized",
             "invalid cursor",
             "invalid login id",
-            "dynamic tool",
+            "dynamic tool name",
             "must not be empty",
             "must be >= 1",
             "only writes to the user config are allowed",

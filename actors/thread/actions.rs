@@ -28,6 +28,8 @@ pub(super) struct Awaited {
     token: u64,
     /// How many turns there were before it.
     turns: u32,
+    /// Whether it is a review, which is known already.
+    reviews: bool,
 }
 
 /// Something that the runtime does with a thread.
@@ -218,8 +220,10 @@ impl Thread {
                 if let Some(turn_id) = result.pointer("/turn/id").and_then(Value::as_str) {
                     let writes = self.state.review_began(turn_id, clock::now_ms());
                     self.note(writes);
+                    // Until then it takes neither a message nor an interrupt.
+                    self.await_turn(true, ctx);
                 } else if turns == Some(self.state.record.next_turn) {
-                    self.await_turn(ctx);
+                    self.await_turn(false, ctx);
                 }
                 answer(reply, Ok(result));
             }
@@ -229,25 +233,30 @@ impl Thread {
         }
     }
 
-    /// The runtime is about to begin a turn whose name it has not said.
-    fn await_turn(&mut self, ctx: &mut Context<Self>) {
-        let awaited =
-            Awaited { token: self.shared.next_token(), turns: self.state.record.next_turn };
+    /// The runtime is about to begin a turn, and says so.
+    fn await_turn(&mut self, reviews: bool, ctx: &mut Context<Self>) {
+        let (token, turns) = (self.shared.next_token(), self.state.record.next_turn);
+        let awaited = Awaited { token, turns, reviews };
         self.awaited = Some(awaited);
         ctx.run_later(TURN_ON_ITS_WAY, move |thread, ctx| {
             if thread.awaited == Some(awaited) {
                 tracing::warn!(thread = %thread.id, "a turn that was to begin did not");
                 thread.awaited = None;
                 thread.send_waiting(ctx);
+                let flush = thread.flush();
+                ctx.spawn(flush);
             }
         });
     }
 
     /// Goes on with what waited for the beginning of a turn, if that has come.
     pub(super) fn awaited_turn_began(&mut self, ctx: &mut Context<Self>) {
-        // Codex 0.106 tells only of the end of a compaction.
-        let turns = self.state.record.next_turn;
-        if self.awaited.is_some_and(|awaited| turns > awaited.turns) {
+        let has_begun = |awaited: Awaited| match awaited.reviews {
+            true => !self.state.is_review_awaited(),
+            // Codex 0.106 tells only of the end of a compaction.
+            false => self.state.record.next_turn > awaited.turns,
+        };
+        if self.awaited.is_some_and(has_begun) {
             self.awaited = None;
             self.send_waiting(ctx);
         }

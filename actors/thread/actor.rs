@@ -157,7 +157,7 @@ pub(super) struct Thread {
     pub(super) rolling_back: bool,
     /// Whether another thread is being started in the place of the one behind the session.
     pub(super) replacing: bool,
-    /// Set while the child is about to begin a turn whose name it has not said.
+    /// Set while the child is about to begin a turn that it has not told of.
     pub(super) awaited: Option<Awaited>,
     /// A turn of which the child says that it no longer runs, before it has said how it ended.
     pub(super) ending: Option<String>,

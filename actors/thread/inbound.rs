@@ -195,6 +195,7 @@ impl Thread {
                 let status = TurnStatus::of_ended(word);
                 let login = error.as_ref().and_then(login_failure);
                 let ended = self.state.turn_ended(turn_id, status, error, now_ms);
+                let turn_id = self.state.id_of(turn_id).to_owned();
                 self.note(ended.writes);
                 self.clear_problem(&["degraded"]);
                 match login {
@@ -283,7 +284,7 @@ impl Thread {
             return;
         }
         let (value, params_bytes) = shown_params(params.map(RawJson::get));
-        let named_turn = item.turn_id.as_deref().map(str::to_owned);
+        let named_turn = item.turn_id.as_deref().map(|name| self.state.id_of(name).to_owned());
         let turn_id = named_turn.clone().or_else(|| self.active_turn_id());
         self.refresh_pieces();
         let mut shown = FrameBatch::default();

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::actions::ThreadAction;
 use super::actor::Thread;
-use super::calls::{AfterResume, Pending, answer};
+use super::calls::{AfterResume, Echo, Pending, answer};
 use super::error::SessionError;
 use super::messages::Reply;
 use crate::app_server::{CallFailure, CallOutcome};
@@ -117,7 +117,8 @@ impl Thread {
             return self.compare(incarnation, ctx);
         }
         // Somebody's resume is on its way: the comparison follows it.
-        let resumes = |pending: &Pending| matches!(pending, Pending::Resume { .. });
+        let resumes =
+            |pending: &Pending| matches!(pending, Pending::Resume { echo: Echo::Loaded, .. });
         if self.pending.values().any(resumes) {
             return;
         }

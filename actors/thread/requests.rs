@@ -17,7 +17,7 @@ use cm_core::transcript;
 use serde_json::{Value, json};
 
 use super::actor::{LiveRequest, Thread};
-use super::calls::{Pending, answer};
+use super::calls::answer;
 use super::error::SessionError;
 use super::frames;
 use super::messages::{DecisionInput, Families, Reply};
@@ -141,13 +141,7 @@ impl Thread {
         };
         let turn_id = record.turn_id.clone().filter(|turn| self.state.is_running(turn));
         let Some(turn_id) = turn_id.filter(|_| stops) else { return };
-        let params = json!({ "turnId": turn_id });
-        self.call(
-            "turn/interrupt",
-            params,
-            Pending::Interrupt { turn_id, tries: 0, reply: None },
-            ctx,
-        );
+        self.ask_interrupt(turn_id, 0, None, ctx);
     }
 
     /// A request changed. One that has ended stays, and is marked as unfinished, until its record

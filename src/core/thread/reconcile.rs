@@ -224,6 +224,7 @@ impl ThreadState {
         for item in &stored.items {
             items.entry(&item.turn_id).or_default().push(item.clone());
         }
+        let mut matched: HashSet<u32> = HashSet::new();
         let complete_from = stored.complete_from(self.record.kept.first_row() > 0);
         // A turn that begins while pages are read may move another one onto two of them.
         let mut told: HashSet<&str> = HashSet::new();
@@ -277,7 +278,11 @@ impl ThreadState {
             if turn.ordinal < complete_from {
                 continue;
             }
-            let ours = items.get(turn.id.as_str()).cloned().unwrap_or_default();
+            // A review may stand there under both of its names.
+            if !matched.insert(turn.ordinal) {
+                continue;
+            }
+            let ours = items.remove(turn.id.as_str()).unwrap_or_default();
             self.adopt_items(past, &ours, &turn, &mut reconciled, now_ms);
         }
         if !reconciled.writes.is_empty() {
@@ -342,7 +347,7 @@ impl ThreadState {
                 None => {
                     let row = ItemRecord {
                         ordinal: self.next_row(),
-                        turn_id: past.id.clone(),
+                        turn_id: turn.id.clone(),
                         id: item.id.as_ref().to_owned(),
                         kind: item.kind.as_ref().to_owned(),
                         state: ItemState::Completed,

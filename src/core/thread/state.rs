@@ -137,8 +137,13 @@ impl ThreadState {
     /// under another name.
     pub fn review_began(&mut self, turn_id: &str, now_ms: i64) -> Writes {
         let writes = self.turn_began(turn_id, now_ms);
-        self.review = Some(turn_id.to_owned());
+        self.review = self.is_running(turn_id).then(|| turn_id.to_owned());
         writes
+    }
+
+    /// Whether the runtime has not said yet that the review began.
+    pub fn is_review_awaited(&self) -> bool {
+        self.review.is_some()
     }
 
     /// Whether a name is the other one of the review that was begun last.
@@ -151,6 +156,7 @@ impl ThreadState {
     pub fn turn_began(&mut self, turn_id: &str, now_ms: i64) -> Writes {
         let known = self.running.iter().chain(&self.ended).any(|turn| turn.is(turn_id));
         if known || turn_id.is_empty() {
+            self.review.take_if(|review| review == turn_id);
             return Writes::default();
         }
         if let Some(review) = self.names_review(turn_id) {
@@ -212,6 +218,7 @@ impl ThreadState {
         turn.error = error.filter(|error| !error.is_null());
         turn.ended_ms = Some(now_ms.max(turn.started_ms));
         self.touch(now_ms);
+        self.review.take_if(|review| *review == turn.id);
         let mut writes = Writes { thread: true, turns: vec![turn.clone()], ..Writes::default() };
         let first_row = self.record.kept.first_row();
         for item in self.items.iter_mut() {

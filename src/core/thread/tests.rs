@@ -294,6 +294,41 @@ fn a_history_of_thread_read_is_taken_newest_first() {
 }
 
 #[test]
+fn a_review_is_one_turn_under_two_names() {
+    let mut thread = state();
+    thread.review_began("r", 1_000);
+    assert!(thread.is_review_awaited());
+    let named = thread.turn_began("b", 1_001);
+    assert!(!thread.is_review_awaited() && thread.running().len() == 1);
+    assert_eq!(named.turns[0].begun_as.as_deref(), Some("b"));
+    assert!(thread.is_running("r") && thread.is_running("b"));
+    assert_eq!((thread.id_of("b"), thread.first_name_of("r")), ("r", "b"));
+    let said = json!({ "id": "m", "type": "agentMessage", "text": "seen" });
+    let rows = item(&mut thread, Some("b"), &said, true, 1_002);
+    assert_eq!(rows[0].turn_id, "r");
+    // It is cut, and the runtime has both names in its history.
+    let ended = thread.runtime_down("gone", 1_003).remove(0);
+    let text = page(&json!([
+        { "id": "r", "status": "interrupted", "items": [] },
+        { "id": "b", "status": "interrupted", "items": [
+            { "type": "agentMessage", "id": "item-1", "text": "seen" },
+            { "type": "commandExecution", "id": "item-2", "command": "ls" },
+        ] },
+    ]));
+    let history = read_turns_page(&text).unwrap().turns;
+    let first = thread.reconcile(&stored(&ended.writes.turns, &rows), &history, 9);
+    assert_eq!((first.added.len(), first.items), (0, 1));
+    let taken = &first.writes.items[0].record;
+    assert_eq!((taken.id.as_str(), taken.turn_id.as_str()), ("item-2", "r"));
+    let rows = [rows, vec![taken.clone()]].concat();
+    let again = thread.reconcile(&stored(&ended.writes.turns, &rows), &history, 10);
+    assert_eq!(again, Reconciled::default());
+    // What comes behind its end is of it as well.
+    assert!(!thread.turn_ended("b", TurnStatus::Completed, None, 2_000).news);
+    assert!(thread.running().is_empty());
+}
+
+#[test]
 fn turns_that_the_runtime_took_back_are_those_behind_what_it_has() {
     let turn = |ordinal: u32, change: &dyn Fn(&mut TurnRecord)| {
         let mut turn = TurnRecord {
