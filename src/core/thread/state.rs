@@ -319,14 +319,15 @@ impl ThreadState {
             .or_else(|| self.active_turn().map(|turn| turn.id.as_str()))
             .unwrap_or("turn")
             .to_owned();
-        if item.words.is_some() {
+        let is_meant = |row: &ItemRecord| row.id == item.id && row.turn_id == turn_id;
+        // One that has its row takes over no other one: two messages may say the same.
+        if item.words.is_some() && !self.items.iter_mut().any(|row| is_meant(row)) {
             let is_accepted = |row: &ItemRecord| {
                 row.turn_id == turn_id && row.id.starts_with(ACCEPTED) && row.digest == item.digest
             };
             self.items.change_oldest(is_accepted, |row| row.id = item.id.as_ref().to_owned());
         }
         let state = if completed { ItemState::Completed } else { ItemState::Open };
-        let is_meant = |row: &ItemRecord| row.id == item.id && row.turn_id == turn_id;
         let known = self.items.change(is_meant, |row| {
             let before = (row.ordinal, row.bytes);
             row.kind = item.kind.as_ref().to_owned();

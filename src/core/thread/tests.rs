@@ -119,6 +119,25 @@ fn the_words_of_an_accepted_message_are_kept_until_the_runtime_shows_them() {
 }
 
 #[test]
+fn two_messages_that_say_the_same_have_a_row_each() {
+    let mut thread = state();
+    thread.turn_began("u", 1);
+    thread.message_accepted("u", "go", 1);
+    thread.message_accepted("u", "go", 2);
+    let content = json!([{ "type": "text", "text": "go" }]);
+    let mut ordinals = Vec::new();
+    for id in ["m1", "m2"] {
+        let message = json!({ "id": id, "type": "userMessage", "content": content });
+        for completed in [false, true] {
+            let rows = item(&mut thread, Some("u"), &message, completed, 3);
+            ordinals.push((rows[0].ordinal, rows[0].id.clone()));
+        }
+    }
+    let row = |ordinal: u64, id: &str| (ordinal, id.to_owned());
+    assert_eq!(ordinals, [row(0, "m1"), row(0, "m1"), row(1, "m2"), row(1, "m2")]);
+}
+
+#[test]
 fn a_chosen_title_is_not_overwritten_by_the_runtime() {
     let mut thread = state();
     assert!(thread.named(Some("from the runtime"), false, 1).thread);
