@@ -18,10 +18,11 @@
 //! - `actions`: what the runtime does with a thread beside turns; `roll_back`: turns that are taken
 //!   back; `fork`: a session that begins with the history of another one.
 //! - `commands`: messages and turns; `interrupt`: turns that are stopped; `sessions`: creation,
-//!   names, archive; `delete`: its end; `replace`: another thread of the runtime behind a session, of
-//!   which `recreate` is for one that never had a turn and that the runtime lost; `assign`: which project it is in; `requests`: approvals, questions and
-//!   tool calls; `controls`: what a turn may do; `rows`: rows of the transcript that are not the
-//!   runtime's; `calls`: calls of the child that these wait for.
+//!   names, archive; `delete`: its end; `replace`: another thread of the runtime behind a session,
+//!   of which `recreate` is for one that never had a turn and that the runtime lost; `assign`:
+//!   which project it is in; `requests`: approvals, questions and tool calls; `controls`: what a
+//!   turn may do; `rows`: rows of the transcript that are not the runtime's; `calls`: calls of the
+//!   child that these wait for.
 //! - `subagents`: threads that the agent of another one starts.
 //! - `registry_sync`, `listed`: what other clients of the runtime make and change.
 //! - `recovery`: what a thread does that was cut; `snapshot`: how unfinished sessions stand, for

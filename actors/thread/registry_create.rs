@@ -121,7 +121,8 @@ impl ThreadRegistry {
         Ok(())
     }
 
-    /// The child answered `thread/start` or `thread/fork`; the thread's actor is there before anything else of the
+    /// The child answered `thread/start` or `thread/fork`; the thread's actor is there before
+    /// anything else of the
     /// thread is looked at.
     pub(super) fn created(&mut self, token: u64, outcome: &CallOutcome) {
         if self.replaced(token, outcome) {

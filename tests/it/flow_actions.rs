@@ -11,6 +11,7 @@ over_runtimes!(
     what_runs_a_turn_does_not_end_the_one_that_runs,
     a_message_does_not_end_a_review,
     a_review_is_one_turn,
+    a_review_asks_nobody_and_runs_nothing_that_needs_it,
     a_fork_begins_with_the_history_and_goes_its_own_way,
     turns_are_taken_back,
     what_the_runtime_has_is_done_and_the_rest_is_said,
@@ -175,6 +176,23 @@ fn a_review_is_one_turn(kind: Kind) {
     assert!(asked.contains("one") && !asked.contains("looked"), "{asked}");
     bench.act(&session, "rollback", json!({ "numTurns": 2 })).expect_status(200);
     assert_eq!(turns(), vec![]);
+}
+
+fn a_review_asks_nobody_and_runs_nothing_that_needs_it(kind: Kind) {
+    if !kind.is_codex() {
+        // The embedded runtime has no review, which `what_the_runtime_has_is_done…` looks at.
+        return;
+    }
+    let bench = Bench::start(kind);
+    let session = bench.session_with(json!({ "approvalPolicy": "untrusted" }));
+    let mut stream = bench.app.stream(Some(&session));
+    let instructions = kind.message(&[Act::Run("touch asked"), Act::Say("looked")]);
+    let begun = bench.act(&session, "review", json!({ "instructions": instructions }));
+    let turn = text(&begun.expect_status(200).body["result"]["turn"]["id"]);
+    assert_eq!(turn_end(&mut stream, &turn)["status"], "completed");
+    // Codex refuses it by itself: nobody is asked, and it does not run.
+    assert!(stream.frames().iter().all(|frame| frame["type"] != "approval"));
+    assert!(!bench.app.workspace().join("asked").exists());
 }
 
 fn a_message_does_not_end_a_review(kind: Kind) {
